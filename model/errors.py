@@ -1,0 +1,33 @@
+"""What the engine raises.
+
+EngineError
+├── CheckpointError   the folder can't be served: a file is missing, broken or of the wrong kind
+├── InvalidParams     this checkpoint can't make what was asked for
+├── NotFinite         the numbers overflowed on the way
+├── OutOfMemory       the device is too small for this request
+└── Cancelled         the caller asked to stop
+"""
+
+
+class EngineError(Exception):
+    """Base of everything that the engine raises on purpose."""
+
+
+class CheckpointError(EngineError):
+    """The checkpoint folder can't be served; the message names the file and what to do."""
+
+
+class InvalidParams(EngineError):
+    """This checkpoint can't make what was asked for; the message names the parameter and what is legal."""
+
+
+class NotFinite(EngineError):
+    """The latents hold NaN or infinity after denoising; the message says which dtype to try."""
+
+
+class OutOfMemory(EngineError):
+    """The device has too little memory for this request; retry it smaller or on a larger device."""
+
+
+class Cancelled(EngineError):
+    """should_cancel() answered True; nothing is left behind."""
