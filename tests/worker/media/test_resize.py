@@ -1,0 +1,49 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.media.previews import thumbnail
+from worker.media.resize import delivery_size, enlarge
+
+
+@pytest.mark.parametrize(
+    ("native", "short_side", "expected"),
+    [
+        ((64, 64), 256, (256, 256)),
+        ((96, 64), 256, (384, 256)),
+        ((48, 64), 256, (256, 342)),
+        ((1280, 720), 256, (1280, 720)),
+        ((1280, 720), None, (1280, 720)),
+    ],
+)
+def test_delivery_size_reaches_the_short_side_and_is_even(
+    native: tuple[int, int], short_side: int | None, expected: tuple[int, int]
+) -> None:
+    assert delivery_size(*native, short_side=short_side) == expected
+
+
+def test_enlarged_frames_show_the_same_picture() -> None:
+    frames = np.zeros((3, 16, 24, 3), np.uint8)
+    frames[:, 4:12, 6:18] = (200, 10, 10)
+    enlarged = enlarge(frames, width=96, height=64)
+    assert enlarged.shape == (3, 64, 96, 3)
+    assert enlarged[1, 32, 48].tolist() == [200, 10, 10]
+    assert enlarged[1, 2, 2].tolist() == [0, 0, 0]
+
+
+def test_frames_of_the_right_size_are_not_copied() -> None:
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    assert enlarge(frames, width=64, height=64) is frames
+
+
+def test_thumbnail_is_the_middle_frame_as_webp() -> None:
+    frames = np.zeros((5, 600, 900, 3), np.uint8)
+    frames[2] = (0, 200, 0)
+    picture = Image.open(io.BytesIO(thumbnail(frames)))
+    assert picture.format == "WEBP"
+    assert max(picture.size) == 512
+    red, green, blue = picture.convert("RGB").getpixel((100, 100))
+    assert green > 150
+    assert max(red, blue) < 60
