@@ -66,8 +66,8 @@ def open_folder(folder: str | Path) -> CheckpointFolder:
     path = embedded_path() if str(folder) == EMBEDDED else Path(folder).expanduser()
     if not path.is_dir():
         raise CheckpointError(
-            f"No checkpoint folder at {path}. Give the folder of a Wan2.2 text-to-video checkpoint in diffusers "
-            f'layout (it holds model_index.json), or "{EMBEDDED}".'
+            f"No checkpoint folder at {path}. Give the folder of a Wan2.2 text-to-video checkpoint in "
+            f'diffusers layout (it holds model_index.json), or "{EMBEDDED}".'
         )
     _check_parts(path, _read_json(path / "model_index.json"))
     weights = tuple(file for part in WEIGHT_STEMS for file in _weight_files(path / part, WEIGHT_STEMS[part]))
