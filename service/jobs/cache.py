@@ -1,0 +1,38 @@
+"""Keys that decide whether two requests are the same. Pure."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from service.jobs.record import VideoRequest
+
+CACHE_VERSION = 1
+"""Raise it when the same request gives another file: encoder settings, labels, upscaling."""
+
+NOT_PIXELS = {"schema_version", "seconds"}
+"""Fields of a request that change nothing in its file."""
+
+
+def cache_key(request: VideoRequest, *, fingerprint: str) -> str:
+    """SHA-256, hex, over everything that changes the file. fingerprint is the model card's."""
+    content = request.model_dump(mode="json", exclude=NOT_PIXELS)
+    content["prompt"] = normalised(request.prompt)
+    content["negative_prompt"] = normalised(request.negative_prompt)
+    return _digest({"version": CACHE_VERSION, "fingerprint": fingerprint, **content})
+
+
+def body_fingerprint(fields: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over a request body as it came: the same whatever the order of its keys."""
+    return _digest(fields)
+
+
+def normalised(prompt: str) -> str:
+    """The prompt as the text encoder tells it apart: one Unicode form, single spaces. Case is kept."""
+    return " ".join(unicodedata.normalize("NFC", prompt).split())
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

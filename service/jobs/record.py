@@ -1,0 +1,399 @@
+"""Wire format of jobs and videos: what lies in Redis and travels between gateway and worker.
+
+A video is public, one per request. A job is GPU work; several videos may follow one. An asset is the finished
+files; several videos may refer to one. Knows no Redis, no HTTP.
+"""
+
+import uuid
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+def new_video_id() -> str:
+    return f"video_{uuid.uuid4().hex}"
+
+
+def new_job_id() -> str:
+    return f"job_{uuid.uuid4().hex}"
+
+
+def new_asset_id() -> str:
+    return f"asset_{uuid.uuid4().hex}"
+
+
+def new_execution_id() -> str:
+    return uuid.uuid4().hex
+
+
+def object_key(asset_id: str, execution_id: str, name: str) -> str:
+    """Where an execution puts a file. Two executions of one job never write the same object."""
+    return f"assets/{asset_id}/{execution_id}/{name}"
+
+
+class State(StrEnum):
+    """A video's life, in order."""
+
+    QUEUED = "queued"
+    """Waits for a worker, perhaps again after one died."""
+
+    STARTED = "started"
+    """A worker denoises it."""
+
+    FINISHING = "finishing"
+    """Decoded; encoding and upload run."""
+
+    COMPLETED = "completed"
+    """The files are there."""
+
+    FAILED = "failed"
+    """error says why."""
+
+    CANCELLED = "cancelled"
+    """Its owner stopped it."""
+
+    EXPIRED = "expired"
+    """Its deadline passed before a worker got to it."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED)
+
+
+PublicStatus = Literal["queued", "in_progress", "completed", "failed"]
+
+
+class Wire(BaseModel):
+    """Fields that a newer version adds are left out here, not refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class VideoRequest(Wire):
+    """The effective request: snapped, defaults filled in, seed drawn. It decides every pixel of the file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: str
+    """The card's id, never an alias."""
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    """Native: what the engine makes."""
+
+    height: int
+    delivery_width: int
+    """What the file has."""
+
+    delivery_height: int
+    num_frames: int
+    fps: int
+    seconds: str
+    """As the OpenAI shape shows it: "5" where num_frames is what 5 seconds snap to, else with decimals."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    """High-noise expert."""
+
+    guidance_scale_2: float
+    """Low-noise expert."""
+
+    flow_shift: float
+    seed: int
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.num_frames / self.fps
+
+    @property
+    def rows_per_step(self) -> int:
+        """2 where classifier-free guidance is on for either expert."""
+        return 2 if max(self.guidance_scale, self.guidance_scale_2) > 1 else 1
+
+
+class VideoError(Wire):
+    code: str
+    message: str
+
+
+class AssetFile(Wire):
+    """One object in storage."""
+
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str | None = None
+    """Hex, of the whole file."""
+
+
+class Asset(Wire):
+    """The finished files of one job."""
+
+    id: str
+    video: AssetFile
+    thumbnail: AssetFile | None = None
+    spritesheet: AssetFile | None = None
+    width: int
+    """Delivered."""
+
+    height: int
+    num_frames: int
+    fps: int
+
+    @property
+    def files(self) -> tuple[AssetFile, ...]:
+        return tuple(file for file in (self.video, self.thumbnail, self.spritesheet) if file is not None)
+
+
+class Outcome(Wire):
+    """How a job ended. Exactly one of asset (completed) and error (otherwise) is set."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    state: State
+    asset: Asset | None = None
+    error: VideoError | None = None
+    stage_durations: dict[str, float] = {}
+    """Seconds by stage: queued, text, denoise, decode, encode, upload, total."""
+
+    inference_time_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    worker: str | None = None
+
+    @classmethod
+    def completed(
+        cls,
+        asset: Asset,
+        *,
+        stage_durations: dict[str, float],
+        inference_time_seconds: float,
+        worker: str,
+        peak_memory_mb: float | None = None,
+    ) -> "Outcome":
+        return cls(
+            state=State.COMPLETED,
+            asset=asset,
+            stage_durations=stage_durations,
+            inference_time_seconds=inference_time_seconds,
+            peak_memory_mb=peak_memory_mb,
+            worker=worker,
+        )
+
+    @classmethod
+    def failed(cls, code: str, message: str, *, worker: str | None = None) -> "Outcome":
+        return cls(state=State.FAILED, error=VideoError(code=code, message=message), worker=worker)
+
+    @classmethod
+    def cancelled(cls, *, worker: str | None = None) -> "Outcome":
+        return cls(
+            state=State.CANCELLED,
+            error=VideoError(code="cancelled", message="The video was cancelled."),
+            worker=worker,
+        )
+
+
+class JobPayload(Wire):
+    """What a worker is given to do."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    job_id: str
+    asset_id: str
+    request: VideoRequest
+    fingerprint: str
+    """Of the card that the request was snapped to; a worker with another one refuses."""
+
+
+class Lease(Wire):
+    """A worker's right to a job, for as long as it renews it. The execution id is the fence."""
+
+    job_id: str
+    execution_id: str
+
+
+class Claim(Wire):
+    """A job that is now ours."""
+
+    lease: Lease
+    payload: JobPayload
+    queue: str
+    attempt: int
+    """1 for the first start."""
+
+    max_attempts: int
+    waited_seconds: float
+    """From submit to this claim."""
+
+
+class Signal(StrEnum):
+    """What a worker hears about a job it holds."""
+
+    OK = "ok"
+    CANCEL = "cancel"
+    """Nobody wants it any more: stop, then finish it as cancelled."""
+
+    LOST = "lost"
+    """The lease ran out and the job is someone else's: drop it, delete what was uploaded."""
+
+
+class Verdict(StrEnum):
+    """The answer to finish and release."""
+
+    COMMITTED = "committed"
+    ALREADY_MINE = "already_mine"
+    """An earlier call of mine committed; its reply was lost."""
+
+    LOST = "lost"
+    """Not mine, or nobody wants the result any more. Delete what was uploaded."""
+
+
+class Progress(Wire):
+    """How far a job is."""
+
+    state: State = State.STARTED
+    stage: str
+    """text, denoise, decode, encode, upload."""
+
+    step: int = Field(ge=0)
+    num_steps: int = Field(ge=1)
+    percent: int = Field(ge=0, le=99)
+    """Of the whole job; 100 is shown only when completed."""
+
+
+class ProgressMessage(Wire):
+    """Sent by pub/sub at every change; subscribers of a terminal one read the record."""
+
+    job_id: str
+    video_id: str | None = None
+    """None: every video that follows the job."""
+
+    state: State
+    stage: str | None = None
+    step: int = 0
+    num_steps: int = 0
+    percent: int = 0
+
+
+class VideoRecord(Wire):
+    """The public resource, put together from the video's own hash and its job's."""
+
+    id: str
+    job_id: str
+    state: State
+    request: VideoRequest
+    created_at: float
+    """Unix seconds on Redis' clock, as all stamps here."""
+
+    started_at: float | None = None
+    finished_at: float | None = None
+    expires_at: float | None = None
+    percent: int = 0
+    """Never goes back; 100 only when completed."""
+
+    stage: str | None = None
+    step: int = 0
+    num_steps: int = 0
+    attempt: int = 0
+    """How often a worker has started it."""
+
+    queue_position: int | None = None
+    """0 is next; None when not waiting."""
+
+    cached: bool = False
+    """Answered from an earlier identical request's files."""
+
+    asset: Asset | None = None
+    error: VideoError | None = None
+    stage_durations: dict[str, float] = {}
+    inference_time_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    worker: str | None = None
+    ignored: tuple[str, ...] = ()
+    """Request fields that were not understood."""
+
+    metadata: dict[str, str] = {}
+    """The caller's own words, given back unchanged."""
+
+    file_name: str | None = None
+    """What a download is called."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state.is_terminal
+
+    @property
+    def status(self) -> PublicStatus:
+        match self.state:
+            case State.QUEUED:
+                return "queued"
+            case State.STARTED | State.FINISHING:
+                return "in_progress"
+            case State.COMPLETED:
+                return "completed"
+            case State.FAILED | State.CANCELLED | State.EXPIRED:
+                return "failed"
+
+
+class Submission(Wire):
+    """A request on its way into the queue, its ids drawn before: a repeated call changes nothing."""
+
+    video_id: str = Field(default_factory=new_video_id)
+    job_id: str = Field(default_factory=new_job_id)
+    asset_id: str = Field(default_factory=new_asset_id)
+    request: VideoRequest
+    fingerprint: str
+    """Of the model card."""
+
+    idempotency_key: str | None = None
+    body_fingerprint: str = ""
+    """cache.body_fingerprint() of the raw body; compared when the key is seen again."""
+
+    ignored: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
+    file_name: str | None = None
+    expected_seconds: float | None = None
+    """GPU seconds by the card; becomes Retry-After when the queue is full."""
+
+
+class SubmitKind(StrEnum):
+    QUEUED = "queued"
+    """A new job waits."""
+
+    CACHED = "cached"
+    """Completed at once from an identical request's files."""
+
+    JOINED = "joined"
+    """Follows an identical job that waits or runs."""
+
+    REPLAYED = "replayed"
+    """The Idempotency-Key's first video."""
+
+
+class Submitted(Wire):
+    kind: SubmitKind
+    record: VideoRecord
+
+
+class Reclaimed(Wire):
+    """A job whose worker went silent."""
+
+    job_id: str
+    worker: str
+    action: Literal["requeued", "failed", "cancelled"]
+    story: str
+    """Every attempt so far, a sentence each."""
+
+
+class WorkerInfo(Wire):
+    """A worker that is alive and has its model warm."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    model: str
+    device: str
+    num_slots: int = 1
+    started_at: float
+    host: str
+    pid: int
+    metrics_port: int | None = None
