@@ -120,20 +120,25 @@ class CheckpointCard:
         _check_range("guidance_scale", params.guidance_scale, self.limits.guidance_scale)
         _check_range("guidance_scale_2", params.guidance_scale_2, self.limits.guidance_scale)
         _check_range("flow_shift", params.flow_shift, self.limits.flow_shift)
-        _check_range("seed", params.seed, Range(0, 2**63 - 1))
+        if not 0 <= params.seed < 2**63:
+            raise InvalidParams(f"seed is {params.seed}; give 0 to 2**63 - 1.")
         if not params.prompt.strip():
             raise InvalidParams("prompt is empty: say what to draw.")
-        for name, text in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt)):
-            if len(text) > self.limits.prompt_characters:
-                raise InvalidParams(
-                    f"{name} has {len(text)} characters; at most {self.limits.prompt_characters} are taken."
-                )
+        self._check_text("prompt", params.prompt)
+        self._check_text("negative_prompt", params.negative_prompt)
 
     def _check_size(self, name: str, pixels: int) -> None:
         if pixels % self.size_stride or not 0 < pixels <= self.max_size_pixels:
             raise InvalidParams(
                 f"{name} is {pixels}; give a multiple of {self.size_stride} up to {self.max_size_pixels}."
             )
+
+    def _check_text(self, name: str, text: str) -> None:
+        most = self.limits.prompt_characters
+        if len(text) > most:
+            raise InvalidParams(f"{name} has {len(text)} characters; at most {most} are taken.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidParams(f"{name} holds half a surrogate pair; give valid Unicode.")
 
     def _check_frames(self, num_frames: int) -> None:
         _check_range("num_frames", num_frames, self.num_frames)
@@ -144,4 +149,4 @@ class CheckpointCard:
 def _check_range(name: str, value: float, legal: Range | DefaultRange) -> None:
     # NaN fails both comparisons.
     if not (legal.min <= value <= legal.max):
-        raise InvalidParams(f"{name} is {value}; give {legal.min} to {legal.max}.")
+        raise InvalidParams(f"{name} is {value}; give {legal.min:g} to {legal.max:g}.")

@@ -97,7 +97,7 @@ class Engine:
         request = self.prepare(params)
         report(_progress(request))
         while not request.is_denoised:
-            _stop_if(is_cancelled)
+            _stop_if(is_cancelled, request)
             self.step(request)
             report(_progress(request))
         return self._decode_reporting(request, report, is_cancelled)
@@ -192,11 +192,11 @@ class Engine:
     ) -> Frames:
         started = time.monotonic()
         chunks: list[NDArray[np.uint8]] = []
-        _stop_if(is_cancelled)
+        _stop_if(is_cancelled, request)
         for chunk in self.decode_chunks(request):
             chunks.append(chunk)
             report(_progress(request, completed_frames=sum(len(done) for done in chunks)))
-            _stop_if(is_cancelled)
+            _stop_if(is_cancelled, request)
         seconds = StageSeconds(
             text=request.text_seconds,
             denoise=request.denoise_seconds,
@@ -249,9 +249,9 @@ def _progress(request: Request, *, completed_frames: int = 0) -> Progress:
     )
 
 
-def _stop_if(is_cancelled: Callable[[], bool]) -> None:
+def _stop_if(is_cancelled: Callable[[], bool], request: Request) -> None:
     if is_cancelled():
-        raise Cancelled
+        raise Cancelled(f"Cancelled after {request.step} of {request.schedule.num_steps} steps.")
 
 
 def _ignore_progress(progress: Progress) -> None:

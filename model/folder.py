@@ -1,14 +1,10 @@
 """A checkpoint folder in diffusers layout: are its files there, what do its configs say. No weights."""
 
-import functools
-import hashlib
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model.errors import CheckpointError
+from model.json_file import JsonFile
 from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
 
 EMBEDDED = "embedded"
@@ -30,12 +26,10 @@ WEIGHT_STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
-WHOLE_FILE_BYTES = 256 * 2**20
-"""Files up to this size are hashed whole, larger ones by header, size and samples."""
+SOLVER = ("flow_prediction", 2, "bh2")
+"""Prediction, order and kind of UniPC that unipc.py implements."""
 
-SAMPLE_BYTES = 2**20
-NUM_SAMPLES = 16
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,58 +39,62 @@ class CheckpointFolder:
     path: Path
     shape: CheckpointShape
     weight_files: tuple[Path, ...]
+    """All shards of all parts."""
+
+    config_files: tuple[Path, ...]
+    """Configs and tokenizer; without wanserve.json."""
 
     @property
     def wanserve_json(self) -> Path:
         """Our own description; absent in folders from elsewhere."""
         return self.path / "wanserve.json"
 
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over all that changes pixels: weights, configs and tokenizer, not wanserve.json.
-
-        Weight files above 256 MiB go in by their size, safetensors header and 16 samples of 1 MiB spread
-        evenly, so that 70 GB take a second: two such checkpoints that differ only between the samples would
-        look alike. Computed once a process; a change on disk is seen by the next one.
-        """
-        return _fingerprint(self.path, self.weight_files)
-
 
 def open_folder(folder: str | Path) -> CheckpointFolder:
     """Checks a folder, or "embedded", and reads its configs. Raises CheckpointError."""
-    path = embedded_path() if str(folder) == EMBEDDED else Path(folder).expanduser()
+    path = embedded_path() if str(folder) == EMBEDDED else Path(folder).expanduser().absolute()
     if not path.is_dir():
         raise CheckpointError(
             f"No checkpoint folder at {path}. Give the folder of a Wan2.2 text-to-video checkpoint in "
             f'diffusers layout (it holds model_index.json), or "{EMBEDDED}".'
         )
-    _check_parts(path, _read_json(path / "model_index.json"))
+    _check_parts(JsonFile(path / "model_index.json"))
     weights = tuple(file for part in WEIGHT_STEMS for file in _weight_files(path / part, WEIGHT_STEMS[part]))
     _check_tokenizer(path / "tokenizer")
-    return CheckpointFolder(path=path, shape=_read_shape(path), weight_files=weights)
+    return CheckpointFolder(
+        path=path, shape=_read_shape(path), weight_files=weights, config_files=_config_files(path)
+    )
 
 
 def embedded_path() -> Path:
     return Path(__file__).parent / "embedded"
 
 
-def _check_parts(path: Path, index: dict[str, Any]) -> None:
-    file = path / "model_index.json"
-    if index.get("expand_timesteps"):
+def _check_parts(index: JsonFile) -> None:
+    if index.value_or(False, "expand_timesteps"):
         raise CheckpointError(
-            f"{file} describes Wan2.2-TI2V-5B, which is not supported: use a T2V-A14B checkpoint."
+            f"{index.path} describes Wan2.2-TI2V-5B, not supported: use a T2V-A14B checkpoint."
         )
-    if index.get("boundary_ratio") is None or index.get("transformer_2", [None])[0] is None:
+    if index.value_or(None, "boundary_ratio") is None or _class_name(index, "transformer_2") is None:
         raise CheckpointError(
-            f"{file} names one expert only (no transformer_2 or boundary_ratio), like Wan2.1: "
+            f"{index.path} names one expert only (no transformer_2 or boundary_ratio), like Wan2.1: "
             "use a two-expert Wan2.2 text-to-video checkpoint."
         )
     for part, expected in PARTS.items():
-        found = (index.get(part) or [None, None])[1]
+        found = _class_name(index, part)
         if found != expected:
             raise CheckpointError(
-                f"{file} gives {found} for {part}, but {expected} is needed: "
+                f"{index.path} gives {found} for {part}, but {expected} is needed: "
                 "this is not a Wan2.2 text-to-video checkpoint in diffusers layout."
             )
+
+
+def _class_name(index: JsonFile, part: str) -> str | None:
+    match index.value_or(None, part):
+        case [_, str(name)]:
+            return name
+        case _:
+            return None
 
 
 def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
@@ -104,10 +102,10 @@ def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
     index = folder / f"{stem}.safetensors.index.json"
     if not index.is_file():
         return (_existing(folder / f"{stem}.safetensors", folder),)
-    shards = _read_json(index).get("weight_map", {}).values()
-    if not shards:
+    shards = JsonFile(index).value("weight_map")
+    if not isinstance(shards, dict) or not shards:
         raise CheckpointError(f"{index} names no shards: download it again.")
-    return tuple(_existing(folder / shard, folder) for shard in sorted(set(shards)))
+    return tuple(_existing(folder / str(shard), folder) for shard in sorted(set(shards.values())))
 
 
 def _existing(file: Path, folder: Path) -> Path:
@@ -121,23 +119,11 @@ def _existing(file: Path, folder: Path) -> Path:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    _read_json(folder / "tokenizer_config.json")
+    JsonFile(folder / "tokenizer_config.json")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
             f"{folder} holds none of {', '.join(TOKENIZER_FILES)}: download the tokenizer again."
         )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing: download the checkpoint again, whole.") from None
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"{file} can't be read as JSON ({e}): download it again.") from e
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} must hold a JSON object: download it again.")
-    return content
 
 
 def _read_shape(path: Path) -> CheckpointShape:
@@ -162,102 +148,71 @@ def _read_shape(path: Path) -> CheckpointShape:
         transformer=high,
         vae=vae,
         text=text,
-        boundary_ratio=float(_read_json(path / "model_index.json")["boundary_ratio"]),
+        boundary_ratio=JsonFile(path / "model_index.json").number("boundary_ratio"),
         num_train_timesteps=_num_train_timesteps(path / "scheduler" / "scheduler_config.json"),
     )
 
 
 def _transformer_shape(file: Path) -> TransformerShape:
-    config = _read_json(file)
-    try:
-        return TransformerShape(
-            num_layers=config["num_layers"],
-            num_heads=config["num_attention_heads"],
-            head_dim=config["attention_head_dim"],
-            ffn_dim=config["ffn_dim"],
-            text_dim=config["text_dim"],
-            freq_dim=config["freq_dim"],
-            in_channels=config["in_channels"],
-            out_channels=config["out_channels"] or config["in_channels"],
-            patch_size=tuple(config["patch_size"]),
-            rope_max_seq_len=config["rope_max_seq_len"],
-        )
-    except KeyError as e:
-        raise _lacks(file, e) from None
+    config = JsonFile(file)
+    match config.wholes("patch_size"):
+        case (frames, height, width):
+            patch_size = (frames, height, width)
+        case _:
+            raise config.wrong("[frames, height, width]", "patch_size")
+    return TransformerShape(
+        num_layers=config.whole("num_layers"),
+        num_heads=config.whole("num_attention_heads"),
+        head_dim=config.whole("attention_head_dim"),
+        ffn_dim=config.whole("ffn_dim"),
+        text_dim=config.whole("text_dim"),
+        freq_dim=config.whole("freq_dim"),
+        in_channels=config.whole("in_channels"),
+        out_channels=config.value_or(config.whole("in_channels"), "out_channels"),
+        patch_size=patch_size,
+        rope_max_seq_len=config.whole("rope_max_seq_len"),
+    )
 
 
 def _vae_shape(file: Path) -> VaeShape:
-    config = _read_json(file)
-    if config.get("is_residual") or config.get("patch_size") is not None:
-        raise CheckpointError(
-            f"{file} is the VAE of Wan2.2-TI2V-5B; a T2V-A14B checkpoint has the Wan2.1 VAE."
-        )
-    try:
-        return VaeShape(
-            base_dim=config.get("decoder_base_dim") or config["base_dim"],
-            dim_mult=tuple(config["dim_mult"]),
-            num_res_blocks=config["num_res_blocks"],
-            z_dim=config["z_dim"],
-            out_channels=config.get("out_channels", 3),
-            temporal_upsample=tuple(reversed(config["temperal_downsample"])),
-            spatial_stride=config.get("scale_factor_spatial", 8),
-            temporal_stride=config.get("scale_factor_temporal", 4),
-        )
-    except KeyError as e:
-        raise _lacks(file, e) from None
+    config = JsonFile(file)
+    if config.value_or(False, "is_residual") or config.value_or(None, "patch_size") is not None:
+        raise CheckpointError(f"{file} is the VAE of Wan2.2-TI2V-5B; T2V-A14B has the Wan2.1 VAE.")
+    return VaeShape(
+        base_dim=config.value_or(config.whole("base_dim"), "decoder_base_dim"),
+        dim_mult=config.wholes("dim_mult"),
+        num_res_blocks=config.whole("num_res_blocks"),
+        z_dim=config.whole("z_dim"),
+        out_channels=config.value_or(3, "out_channels"),
+        temporal_upsample=tuple(reversed(config.value("temperal_downsample"))),
+        spatial_stride=config.value_or(8, "scale_factor_spatial"),
+        temporal_stride=config.value_or(4, "scale_factor_temporal"),
+    )
 
 
 def _text_shape(file: Path) -> TextShape:
-    config = _read_json(file)
-    try:
-        return TextShape(
-            d_model=config["d_model"],
-            num_layers=config["num_layers"],
-            num_heads=config["num_heads"],
-            d_kv=config["d_kv"],
-            d_ff=config["d_ff"],
-        )
-    except KeyError as e:
-        raise _lacks(file, e) from None
+    config = JsonFile(file)
+    return TextShape(
+        d_model=config.whole("d_model"),
+        num_layers=config.whole("num_layers"),
+        num_heads=config.whole("num_heads"),
+        d_kv=config.whole("d_kv"),
+        d_ff=config.whole("d_ff"),
+    )
 
 
 def _num_train_timesteps(file: Path) -> int:
-    config = _read_json(file)
-    solver = (config.get("prediction_type"), config.get("solver_order", 2), config.get("solver_type", "bh2"))
-    if solver != ("flow_prediction", 2, "bh2"):
-        raise CheckpointError(
-            f"{file} asks for {solver}, but the engine's solver is UniPC of order 2 (bh2) on flow_prediction."
-        )
-    return int(config.get("num_train_timesteps", 1000))
+    config = JsonFile(file)
+    solver = (config.text("prediction_type"), config.whole("solver_order"), config.text("solver_type"))
+    if solver != SOLVER:
+        raise CheckpointError(f"{file} asks for the solver {solver}, but the engine runs {SOLVER}.")
+    return config.whole("num_train_timesteps")
 
 
-def _lacks(file: Path, error: KeyError) -> CheckpointError:
-    return CheckpointError(f"{file} lacks the key {error}: it is not the config of a Wan2.2 checkpoint.")
-
-
-@functools.cache
-def _fingerprint(path: Path, weight_files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in sorted({*weight_files, *_small_files(path)}):
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        digest.update(_file_digest(file))
-    return digest.hexdigest()
-
-
-def _small_files(path: Path) -> list[Path]:
-    configs = [path / "model_index.json", *path.glob("*/*config.json")]
-    return configs + [file for name in TOKENIZER_FILES if (file := path / "tokenizer" / name).is_file()]
-
-
-def _file_digest(file: Path) -> bytes:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
-            return hashlib.file_digest(stream, "sha256").digest()
-        digest = hashlib.sha256(struct.pack("<Q", size))
-        (header_bytes,) = struct.unpack("<Q", stream.read(8))
-        digest.update(stream.read(min(header_bytes, size)))
-        for sample in range(NUM_SAMPLES):
-            stream.seek((size - SAMPLE_BYTES) * sample // (NUM_SAMPLES - 1))
-            digest.update(stream.read(SAMPLE_BYTES))
-    return digest.digest()
+def _config_files(path: Path) -> tuple[Path, ...]:
+    tokenizer = (path / "tokenizer" / name for name in TOKENIZER_FILES)
+    return (
+        path / "model_index.json",
+        *path.glob("*/*config.json"),
+        *(file for file in tokenizer if file.is_file()),
+    )

@@ -57,13 +57,12 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-    except RuntimeError as e:
-        raise ValueError(f'device is "{device}"; give auto, cpu, cuda, cuda:1 or mps.') from e
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        torch.zeros(1, device=chosen)
+    # PyTorch answers AssertionError for a backend that it was built without.
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ValueError(
-            f'device is "{device}", but this process sees {torch.cuda.device_count()} CUDA devices: '
-            "give auto or cpu, or install a CUDA build of PyTorch and the driver."
-        )
+            f'device is "{device}", not usable here: give auto, cpu, cuda, cuda:1 or mps. Cause: {e}'
+        ) from e
     return chosen
 
 

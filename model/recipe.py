@@ -3,6 +3,8 @@
 Source: wan/configs/wan_t2v_A14B.py and generate.py of github.com/Wan-Video/Wan2.2.
 """
 
+LANGUAGES = ("en", "zh")
+
 NATIVE_SIZES = ((1280, 720), (720, 1280), (832, 480), (480, 832))
 NUM_FRAMES = 81
 FPS = 16
