@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- ARGV: queue, worker, execution, lease seconds, ISO stamp.
+-- Answers {job id, payload, attempt, retries left, seconds waited}, or nothing.
+local queue, worker, execution, lease, iso = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local claim = 'wanserve:claim:' .. execution
+
+local function answer(id)
+  local job = call('HMGET', job_key(id), 'payload', 'number_of_retries', 'retries_left', 'submitted_at', 'claimed_at')
+  return {id, job[1], tonumber(job[2] or '0') + 1, tonumber(job[3] or '0'), stamp(tonumber(job[5]) - tonumber(job[4]))}
+end
+
+-- Asked again because the reply was lost.
+local mine = call('GET', claim)
+if mine and call('HGET', job_key(mine), 'execution') == execution then return answer(mine) end
+
+while true do
+  local id = call('LPOP', 'rq:queue:' .. queue)
+  if not id then
+    call('DEL', WAKE)
+    return false
+  end
+  local key = job_key(id)
+  local job = call('HMGET', key, 'status', 'payload')
+  if job[1] == 'queued' and not job[2] then
+    -- Put here by a stock RQ client: run nothing that SUBMIT did not check.
+    end_job(id, queue, 'failed', failed_outcome('foreign_job', 'Not a job of this service.'), nil, iso)
+  elseif job[1] == 'queued' then
+    local pair = id .. ':' .. execution
+    call('HSET', key, 'status', 'started', 'execution', execution, 'worker_name', worker,
+      'started_at', iso, 'last_heartbeat', iso, 'claimed_at', stamp(now))
+    call('PERSIST', key)
+    call('SET', claim, id, 'EX', math.ceil(lease) * 2 + 60)
+    call('ZADD', LEASES, stamp(now + lease), pair)
+    call('HSET', 'rq:execution:' .. pair, 'id', execution, 'job_id', id,
+      'created_at', stamp(now), 'last_heartbeat', stamp(now), 'worker_name', worker)
+    call('EXPIRE', 'rq:execution:' .. pair, FAR_SECONDS)
+    call('ZADD', 'rq:executions:' .. id, stamp(now + FAR_SECONDS), execution)
+    call('EXPIRE', 'rq:executions:' .. id, FAR_SECONDS)
+    call('ZADD', 'rq:wip:' .. queue, stamp(now + FAR_SECONDS), pair)
+    call('SADD', 'rq:worker:' .. worker .. ':executions', pair)
+    call('EXPIRE', 'rq:worker:' .. worker .. ':executions', FAR_SECONDS)
+    publish({job_id = id, state = 'started', percent = tonumber(call('HGET', key, 'percent') or '0')})
+    return answer(id)
+  end
+end
