@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     """A worker that stays silent for so long loses its jobs."""
 
     heartbeat_seconds: float = Field(10.0, ge=0.1, le=600)
+    stall_seconds: float = Field(300.0, ge=1)
+    """A worker whose engine does not finish a step for so long counts as hung: its lease is left to run out."""
+
     max_attempts: int = Field(3, ge=1, le=100)
     """How often a job is started before it fails because its workers die."""
 
