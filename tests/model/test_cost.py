@@ -1,0 +1,155 @@
+"""The cost formulas against PyTorch's own FLOP counter, and against the published size of A14B."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import UMT5Config, UMT5EncoderModel
+
+from model.cost import cost_coefficients, denoising_rows, estimated_seconds
+from model.describe import A14B, official_card
+from model.params import GenerationParams
+from model.schedule import make_schedule
+from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
+
+A14B_SHAPE = CheckpointShape(
+    transformer=A14B,
+    vae=VaeShape(
+        base_dim=96,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        z_dim=16,
+        out_channels=3,
+        temporal_upsample=(True, True, False),
+        spatial_stride=8,
+        temporal_stride=4,
+    ),
+    text=TextShape(d_model=4096, num_layers=24, num_heads=64, d_kv=64, d_ff=10240),
+    boundary_ratio=0.875,
+    num_train_timesteps=1000,
+)
+SMALL_SHAPE = CheckpointShape(
+    transformer=TransformerShape(
+        num_layers=3,
+        num_heads=2,
+        head_dim=24,
+        ffn_dim=80,
+        text_dim=40,
+        freq_dim=32,
+        in_channels=16,
+        out_channels=16,
+        patch_size=(1, 2, 2),
+        rope_max_seq_len=64,
+    ),
+    vae=replace(A14B_SHAPE.vae, base_dim=8, dim_mult=(1, 2, 3, 4)),
+    text=TextShape(d_model=40, num_layers=2, num_heads=4, d_kv=12, d_ff=64),
+    boundary_ratio=0.875,
+    num_train_timesteps=1000,
+)
+CARD = official_card(A14B_SHAPE, name="a14b", digest="0" * 64)
+
+
+def counted(run) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def clip(width, height, num_frames):
+    return replace(CARD.default_params("a cat"), width=width, height=height, num_frames=num_frames)
+
+
+def latents_on_meta(shape: CheckpointShape, params: GenerationParams) -> torch.Tensor:
+    size = {"width": params.width, "height": params.height, "num_frames": params.num_frames}
+    return torch.empty(shape.latent_shape(**size), device="meta")
+
+
+def transformer_on_meta(shape: TransformerShape) -> WanTransformer3DModel:
+    with torch.device("meta"):
+        return WanTransformer3DModel(
+            num_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            attention_head_dim=shape.head_dim,
+            ffn_dim=shape.ffn_dim,
+            text_dim=shape.text_dim,
+            freq_dim=shape.freq_dim,
+            rope_max_seq_len=shape.rope_max_seq_len,
+        )
+
+
+@pytest.mark.parametrize("shape", [SMALL_SHAPE, A14B_SHAPE], ids=["small", "a14b"])
+@torch.inference_mode()
+def test_a_forward_costs_what_pytorch_counts(shape):
+    params = clip(96, 64, 9)
+    transformer = transformer_on_meta(shape.transformer)
+    latents = latents_on_meta(shape, params)
+    text = torch.empty(1, shape.text.max_tokens, shape.transformer.text_dim, device="meta")
+    timestep = torch.empty(1, device="meta")
+
+    reference = counted(lambda: transformer(latents, timestep, text))
+
+    assert cost_coefficients(shape).forward_row_flop(params) == pytest.approx(reference, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 13])
+@torch.inference_mode()
+def test_decoding_costs_what_pytorch_counts(num_frames):
+    params = clip(48, 32, num_frames)
+    with torch.device("meta"):
+        vae = AutoencoderKLWan(base_dim=8, dim_mult=[1, 2, 3, 4], num_res_blocks=2)
+    latents = latents_on_meta(SMALL_SHAPE, params)
+
+    reference = counted(lambda: vae.decode(latents))
+
+    assert cost_coefficients(SMALL_SHAPE).decode_flop(params) == pytest.approx(reference, rel=1e-6)
+
+
+@torch.inference_mode()
+def test_a_prompt_costs_what_pytorch_counts():
+    text = SMALL_SHAPE.text
+    encoder = UMT5EncoderModel(
+        UMT5Config(
+            d_model=text.d_model,
+            num_layers=text.num_layers,
+            num_heads=text.num_heads,
+            d_kv=text.d_kv,
+            d_ff=text.d_ff,
+            vocab_size=100,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+    ids = torch.ones(1, text.max_tokens, dtype=torch.long)
+
+    reference = counted(lambda: encoder(ids))
+
+    assert cost_coefficients(SMALL_SHAPE).text_flop == pytest.approx(reference, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "num_tokens", "forward_tflop", "decode_tflop", "floor_seconds"),
+    [((832, 480), 32_760, 1678, 275, 135.7), ((1280, 720), 75_600, 6523, 639, 527.5)],
+)
+def test_a14b_costs_what_is_known_of_it(size, num_tokens, forward_tflop, decode_tflop, floor_seconds):
+    params = clip(*size, 81)
+    schedule = make_schedule(40, 12.0, grid="official", boundary_timestep=875)
+    cost = CARD.cost
+
+    denoise_flop = denoising_rows(params, schedule) * cost.forward_row_flop(params)
+
+    assert cost.num_tokens(params) == num_tokens
+    assert cost.forward_row_flop(params) / 1e12 == pytest.approx(forward_tflop, rel=1e-3)
+    assert cost.decode_flop(params) / 1e12 == pytest.approx(decode_tflop, rel=0.01)
+    assert cost.text_flop / 1e12 == pytest.approx(4.7, rel=0.05)
+    assert estimated_seconds(denoise_flop, peak_flop_per_second=989e12) == pytest.approx(floor_seconds, rel=1e-3)
+    assert cost.request_flop(params, schedule) > denoise_flop
+
+
+def test_guidance_doubles_the_rows_of_the_expert_it_is_on_for():
+    schedule = make_schedule(40, 12.0, grid="official", boundary_timestep=875)
+    params = clip(832, 480, 81)
+
+    assert denoising_rows(params, schedule) == 80
+    assert denoising_rows(replace(params, guidance_scale_2=1.0), schedule) == 26 * 2 + 14
+    assert denoising_rows(replace(params, guidance_scale=1.0, guidance_scale_2=1.0), schedule) == 40
