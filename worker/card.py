@@ -1,0 +1,15 @@
+"""The checkpoint's card as the gateway reads it."""
+
+import dataclasses
+
+from model.card import CheckpointCard
+from service.jobs.card import Measured, ModelCard
+
+ENGINE_ONLY = {"sigma_grid", "max_size_pixels"}
+"""What the gateway has no use for."""
+
+
+def model_card(card: CheckpointCard, *, measured: Measured | None = None) -> ModelCard:
+    """The wire format of a card. measured: this worker's speed; None before it has warmed up."""
+    content = {name: value for name, value in dataclasses.asdict(card).items() if name not in ENGINE_ONLY}
+    return ModelCard.model_validate({**content, "measured": measured})

@@ -1,0 +1,182 @@
+"""`wanserve worker` and `wanserve generate`. Imports torch only when a command runs: --help must be quick."""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from service.errors import InvalidRequest, ServiceError, StartupError
+from service.logs import configure_logs
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from model.engine import Engine, Progress
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+FIELDS: Mapping[str, tuple[type, str]] = {
+    "negative_prompt": (str, "what to steer away from"),
+    "size": (str, "WIDTHxHEIGHT; snapped to what the checkpoint makes"),
+    "seconds": (float, "length; with --fps it decides --num-frames"),
+    "num_frames": (int, "length in frames"),
+    "fps": (int, "frames per second"),
+    "num_inference_steps": (int, "denoising steps"),
+    "guidance_scale": (float, "of the high-noise expert"),
+    "guidance_scale_2": (float, "of the low-noise expert"),
+    "flow_shift": (float, "larger: more steps at high noise"),
+    "seed": (int, "same seed, same video; -1 draws one; without it the request's content decides"),
+    "quality": (str, "draft, standard or high"),
+}
+"""Fields of a request body that are options of `generate`."""
+
+
+def add_worker(commands: "Commands") -> None:
+    """`wanserve worker`: a worker process, as `python -m worker`."""
+    parser = commands.add_parser(
+        "worker",
+        help="run a GPU worker",
+        description="Run a worker: it loads the model once, then makes videos from the queue until stopped. "
+        "Settings come from the environment: REDIS_URL, S3_ENDPOINT, WANSERVE_CHECKPOINT and others.",
+    )
+    parser.set_defaults(run=run_worker_command)
+
+
+def add_generate(commands: "Commands") -> None:
+    """`wanserve generate "prompt" -o file.mp4`: works without any server."""
+    parser = commands.add_parser(
+        "generate",
+        help="make one video without any server",
+        description="Make one video into a file, without queue, storage or gateway.",
+    )
+    parser.add_argument("prompt", help="what to draw")
+    parser.add_argument("-o", "--output", type=Path, default=Path("video.mp4"), help="default: video.mp4")
+    for field, (kind, explanation) in FIELDS.items():
+        parser.add_argument(f"--{field.replace('_', '-')}", type=kind, help=explanation, metavar="VALUE")
+    parser.add_argument("--checkpoint", help='a diffusers folder, or "embedded"')
+    parser.add_argument("--device", help="auto, cpu, mps, cuda or cuda:1")
+    parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
+    parser.set_defaults(run=run_generate_command)
+
+
+def run_worker_command(_arguments: argparse.Namespace) -> int:
+    """0 after a request to stop, 2 for settings or a checkpoint that can't be served, 1 for anything else."""
+    try:
+        settings = Settings.load()
+        configure_logs(settings, process="worker")
+        from model.errors import CheckpointError, EngineError
+        from worker.loop import DeviceLost
+        from worker.process import run_worker
+    except StartupError as e:
+        return _complain(e.message, EXIT_USAGE)
+    try:
+        run_worker(settings)
+    except StartupError as e:
+        return _complain(e.message, EXIT_USAGE)
+    except (CheckpointError, ValueError) as e:
+        return _complain(str(e), EXIT_USAGE)
+    except (ServiceError, EngineError, DeviceLost) as e:
+        return _complain(str(e) or type(e).__name__, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def run_generate_command(arguments: argparse.Namespace) -> int:
+    """0 when the file is there, 2 for a request or settings that can't be served, 1 for anything else."""
+    try:
+        _check_output(arguments.output)
+        _check_prompt(arguments.prompt)
+        _generate(arguments)
+    except (InvalidRequest, StartupError) as e:
+        return _complain(e.message, EXIT_USAGE)
+    except _CommandError as e:
+        return _complain(str(e), e.exit_code)
+    except OSError as e:
+        return _complain(f"{arguments.output} can't be written ({e.strerror}).", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _complain("Stopped; no file was written.", EXIT_INTERRUPTED)
+    return 0
+
+
+class _CommandError(Exception):
+    """What ends the command; the message says what to do."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() != ".mp4":
+        raise _CommandError(f"{output}: the file's name must end in .mp4.", EXIT_USAGE)
+    if output.is_dir() or not output.parent.is_dir():
+        raise _CommandError(f"{output}: give a file in a folder that exists.", EXIT_USAGE)
+
+
+def _check_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise _CommandError("prompt is empty: say what to draw.", EXIT_USAGE)
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    started = time.monotonic()
+    settings = _settings(arguments)
+    engine = _load_engine(settings)
+    from model.errors import EngineError
+    from worker.direct import make_file, plan
+
+    planned = plan(engine, _fields(arguments))
+    for field, (asked, taken) in planned.changed.items():
+        print(f"{field}: {asked} was asked for, {taken} is what {engine.card.id} makes.", file=sys.stderr)
+    request = planned.request
+    with tqdm(total=request.num_inference_steps + 1, unit="step", leave=False) as bar:
+        try:
+            make_file(engine, request, arguments.output, on_progress=lambda progress: _show(bar, progress))
+        except EngineError as e:
+            raise _CommandError(str(e), EXIT_FAILED) from e
+    size = f"{request.delivery_width}x{request.delivery_height}"
+    length = f"{request.num_frames} frames at {request.fps} fps"
+    seconds = time.monotonic() - started
+    print(f"{arguments.output}: {size}, {length}, seed {request.seed}, made in {seconds:.1f} s")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = {name: getattr(arguments, name) for name in ("checkpoint", "device", "dtype")}
+    return Settings.load().with_changes(**{name: value for name, value in given.items() if value is not None})
+
+
+def _load_engine(settings: Settings) -> "Engine":
+    from model.engine import Engine
+    from model.errors import CheckpointError
+
+    try:
+        return Engine.from_pretrained(settings.checkpoint, device=settings.device, dtype=settings.dtype)
+    except (CheckpointError, ValueError) as e:
+        raise _CommandError(str(e), EXIT_USAGE) from e
+
+
+def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {field: getattr(arguments, field) for field in FIELDS}
+    return {
+        "prompt": arguments.prompt,
+        **{field: value for field, value in given.items() if value is not None},
+    }
+
+
+def _show(bar: "tqdm[Any]", progress: "Progress") -> None:
+    decoded = progress.completed_frames / progress.num_frames
+    bar.n = progress.completed_steps + (1 if decoded == 1 else 0)
+    bar.set_description("decoding" if progress.completed_steps == progress.num_inference_steps else "denoising")
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"wanserve: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,41 @@
+"""One video straight into a file: no queue, no store, no server."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.engine import Engine, Progress
+from service.jobs.record import VideoRequest
+from service.jobs.request import parse, resolve
+from service.moderation.policy import check_prompts
+from worker.card import model_card
+from worker.generate import params_of
+from worker.media.encode import save_mp4
+from worker.media.resize import enlarge
+from worker.media.tags import tags
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be made of a wish."""
+
+    request: VideoRequest
+    changed: Mapping[str, tuple[object, object]]
+    """By field: what was asked and what is taken instead."""
+
+
+def plan(engine: Engine, fields: Mapping[str, Any]) -> Plan:
+    """Check and snap as the gateway does. fields: a request body. Raises InvalidRequest."""
+    resolved = resolve(parse(fields), model_card(engine.card))
+    check_prompts(resolved.request.prompt, resolved.request.negative_prompt)
+    return Plan(resolved.request, resolved.changed)
+
+
+def make_file(engine: Engine, request: VideoRequest, output: Path, *, on_progress: Callable[[Progress], None]) -> None:
+    """Writes the MP4, whole or not at all. Raises OutOfMemory, NotFinite and OSError."""
+    params = params_of(request)
+    frames = engine.generate(params, on_progress=on_progress)
+    pixels = enlarge(frames.pixels, width=request.delivery_width, height=request.delivery_height)
+    about = tags(params, model=engine.card.id, fingerprint=engine.card.fingerprint, asset_id="")
+    save_mp4(pixels, request.fps, output, tags=about)

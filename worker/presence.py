@@ -1,0 +1,98 @@
+"""What others see of this worker: RQ's registration (`rq info`), the list of live workers, the model card."""
+
+import contextlib
+
+from redis import Redis
+from rq import SimpleWorker
+from rq import worker_registration as rq_workers
+from rq.serializers import JSONSerializer
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from service.jobs.card import ModelCard
+from service.jobs.connection import redis_errors
+from service.jobs.record import WorkerInfo
+from service.jobs.store import VideoStore
+
+
+class Presence:
+    """announce() once the model is warm, beat() regularly, leave() at the end; all raise QueueUnavailable.
+
+    redis: a client from connection.connect_bytes(), which the caller closes.
+    """
+
+    def __init__(
+        self,
+        store: VideoStore,
+        redis: Redis,
+        *,
+        worker: WorkerInfo,
+        card: ModelCard,
+        queue: str,
+        ttl_seconds: float,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._card = card
+        self._ttl_seconds = ttl_seconds
+        with redis_errors():
+            self._rq = _Registration(queue, name=worker.name, connection=redis, ttl_seconds=ttl_seconds)
+
+    def announce(self) -> None:
+        """Say that this worker is ready. Saying it again repairs what an outage of Redis lost."""
+        self._store.register_card(self._card)
+        with redis_errors():
+            self._rq.register_again()
+        self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
+
+    def beat(self, *, is_busy: bool, completed: int, failed: int) -> None:
+        """Stay visible for another ttl_seconds. completed, failed: jobs of this worker so far."""
+        with redis_errors():
+            self._rq.beat(is_busy=is_busy, completed=completed, failed=failed)
+        self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
+
+    def leave(self) -> None:
+        """No longer counted among the live ones; the card stays."""
+        self._store.report_gone(self._worker.name)
+        with redis_errors():
+            self._rq.register_death()
+
+
+class _Registration(SimpleWorker):
+    """RQ's worker hash and sets, nothing of its work loop: that one can lose jobs and commit twice."""
+
+    def __init__(self, queue: str, *, name: str, connection: Redis, ttl_seconds: float) -> None:
+        super().__init__(
+            [queue], name=name, connection=connection, worker_ttl=int(ttl_seconds), serializer=JSONSerializer
+        )
+        self.birth_date = self.last_heartbeat = now()
+
+    def register_again(self) -> None:
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping={**self.serialize(), "state": WorkerStatus.IDLE.value})
+            rq_workers.register(self, pipeline)
+            self.heartbeat(pipeline=pipeline)
+            pipeline.execute()
+
+    def beat(self, *, is_busy: bool, completed: int, failed: int) -> None:
+        state = WorkerStatus.BUSY if is_busy else WorkerStatus.IDLE
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(
+                self.key,
+                mapping={
+                    "state": state.value,
+                    "successful_job_count": completed,
+                    "failed_job_count": failed,
+                },
+            )
+            self.heartbeat(pipeline=pipeline)
+            pipeline.execute()
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        # RQ would raise the socket timeout to minutes, for a blocking pop that is not used here.
+        return connection
+
+    def _set_ip_address(self, connection: Redis) -> None:
+        self.ip_address = "unknown"
+        with contextlib.suppress(KeyError):
+            self.ip_address = str(connection.client_info()["addr"])

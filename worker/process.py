@@ -1,0 +1,141 @@
+"""A worker process from start to end: opens everything once, closes it in reverse."""
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+
+from model.engine import Engine
+from service.embedded import attach
+from service.jobs.connection import connect, connect_bytes
+from service.jobs.queue import QUEUE, JobQueue
+from service.jobs.record import WorkerInfo
+from service.jobs.store import VideoStore
+from service.logs import get_logger
+from service.metrics import WorkerMetrics, serve_metrics
+from service.settings import Settings
+from service.storage import Storage, open_storage
+from worker.card import model_card
+from worker.finish import Finisher
+from worker.heartbeat import Heartbeat, Tally
+from worker.inbox import Inbox
+from worker.link import Link
+from worker.loop import Worker
+from worker.patience import insist
+from worker.presence import Presence
+from worker.scratch import scratch_folder
+from worker.shutdown import Shutdown
+from worker.speed import device_name, measure
+from worker.stall import StallWatch
+
+log = get_logger(__name__)
+
+
+def run_worker(settings: Settings) -> None:
+    """Serve jobs until SIGTERM or SIGINT.
+
+    Raises StartupError, CheckpointError, ValueError (no such device) and DeviceLost.
+    """
+    settings = attach(settings)
+    with contextlib.ExitStack() as opened:
+        registry = CollectorRegistry()
+        metrics = WorkerMetrics(registry)
+        if settings.worker_metrics_port:
+            server, _ = serve_metrics(registry, host=settings.host, port=settings.worker_metrics_port)
+            opened.callback(server.shutdown)
+        scratch = opened.enter_context(scratch_folder(settings.data_dir / "scratch"))
+        engine = _load(settings)
+        measured = measure(engine)
+        log.info("worker_warm", seconds_per_step=measured.seconds_per_step, device=measured.device)
+
+        # Until here a signal ends the process at once: it holds nothing yet.
+        shutdown = Shutdown()
+        shutdown.install()
+        redis = opened.enter_context(connect(_redis_url(settings)))
+        storage = opened.enter_context(_storage(settings, shutdown))
+        watch = StallWatch(limit_seconds=settings.stall_seconds)
+        tally = Tally()
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name)
+        presence = Presence(
+            VideoStore(redis),
+            opened.enter_context(connect_bytes(_redis_url(settings))),
+            worker=_worker_info(name, engine, settings),
+            card=model_card(engine.card, measured=measured),
+            queue=QUEUE,
+            ttl_seconds=max(3 * settings.heartbeat_seconds, 5),
+        )
+        heartbeat = Heartbeat(
+            inbox,
+            presence,
+            shutdown=shutdown,
+            link=Link(lease_seconds=settings.lease_seconds),
+            watch=watch,
+            metrics=metrics,
+            tally=tally,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            stall_seconds=settings.stall_seconds,
+        )
+        worker = Worker(
+            inbox,
+            engine,
+            Finisher(storage, scratch, shutdown),
+            heartbeat,
+            shutdown=shutdown,
+            metrics=metrics,
+            tally=tally,
+            name=name,
+        )
+        with _announced(presence, shutdown, metrics):
+            worker.run()
+
+
+def _load(settings: Settings) -> Engine:
+    started = time.monotonic()
+    log.info("model_loading", checkpoint=settings.checkpoint)
+    engine = Engine.from_pretrained(settings.checkpoint, device=settings.device, dtype=settings.dtype)
+    log.info("model_loaded", model=engine.card.id, seconds=round(time.monotonic() - started, 2))
+    engine.warm_up()
+    return engine
+
+
+@contextlib.contextmanager
+def _storage(settings: Settings, shutdown: Shutdown) -> Iterator[Storage]:
+    with contextlib.closing(open_storage(settings)) as storage:
+        insist(storage.ensure_bucket, may_go_on=lambda: not shutdown.is_requested, name="storage")
+        yield storage
+
+
+@contextlib.contextmanager
+def _announced(presence: Presence, shutdown: Shutdown, metrics: WorkerMetrics) -> Iterator[None]:
+    insist(presence.announce, may_go_on=lambda: not shutdown.is_requested, name="queue")
+    log.info("worker_ready")
+    metrics.ready.set(1)
+    try:
+        yield
+    finally:
+        metrics.ready.set(0)
+        insist(presence.leave, may_go_on=lambda: shutdown.seconds_left > 1, name="queue")
+        log.info("worker_ended")
+
+
+def _worker_info(name: str, engine: Engine, settings: Settings) -> WorkerInfo:
+    return WorkerInfo(
+        name=name,
+        model=engine.card.id,
+        device=device_name(engine.device),
+        started_at=time.time(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        metrics_port=settings.worker_metrics_port or None,
+    )
+
+
+def _redis_url(settings: Settings) -> str:
+    assert settings.redis_url is not None, "attach() fills it in"
+    return settings.redis_url
