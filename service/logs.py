@@ -9,9 +9,7 @@ import structlog
 
 from service.settings import Settings
 
-NEVER_LOGGED = frozenset(
-    {"prompt", "negative_prompt", "body", "authorization", "secret", "token", "password"}
-)
+NEVER_LOGGED = frozenset({"prompt", "negative_prompt", "body", "authorization", "secret", "token", "password"})
 
 
 def configure_logs(settings: Settings, *, process: str) -> None:
@@ -39,9 +37,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def _catch_foreign_logs(
-    settings: Settings, shared: list[structlog.typing.Processor], *, is_json: bool
-) -> None:
+def _catch_foreign_logs(settings: Settings, shared: list[structlog.typing.Processor], *, is_json: bool) -> None:
     """Libraries log through `logging`; give their lines the same shape."""
     renderers: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -61,9 +57,7 @@ def _console_renderer() -> structlog.typing.Processor:
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
 
 
-def _without_private_fields(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _without_private_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in NEVER_LOGGED & event.keys():
         event[name] = "[not logged]"
     return event

@@ -1,7 +1,6 @@
 """All settings, read once from the environment. Nobody else reads os.environ."""
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,6 +9,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.kept_secret import kept_secret
 
 PREFIX = "WANSERVE_"
 
@@ -144,7 +144,13 @@ class Settings(BaseSettings):
         """The secret that signs links; made on first use, readable by the owner alone."""
         if self.link_secret is not None:
             return self.link_secret.get_secret_value().encode()
-        return _kept_secret(self.data_dir / "link.secret")
+        file = self.data_dir / "link.secret"
+        try:
+            return kept_secret(file).encode()
+        except OSError as e:
+            raise SettingsError(
+                f"{file} can't be used ({e.strerror}): set WANSERVE_LINK_SECRET or another WANSERVE_DATA_DIR."
+            ) from e
 
     def with_changes(self, **changes: object) -> Self:
         """A copy with other values, checked again. Raises SettingsError."""
@@ -162,9 +168,7 @@ class Settings(BaseSettings):
     def to_environment(self) -> dict[str, str]:
         """Variables from which load() makes equal settings."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {
-            variable_of(type(self), name): _text(value) for name, value in values.items() if value is not None
-        }
+        return {variable_of(type(self), name): _text(value) for name, value in values.items() if value is not None}
 
 
 def variable_of(settings: type[Settings], field: str) -> str:
@@ -204,27 +208,3 @@ def _variable_at(settings: type[Settings], location: tuple[int | str, ...]) -> s
 
 def _text(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _kept_secret(file: Path) -> bytes:
-    """Read the file, or make it. Two processes that start together agree: the first link wins."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        pass
-    except OSError as e:
-        raise SettingsError(f"{file} can't be read ({e.strerror}).") from e
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
-        try:
-            file.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    except OSError as e:
-        raise SettingsError(f"{file} can't be written ({e.strerror}): set another WANSERVE_DATA_DIR.") from e
-    return file.read_bytes()

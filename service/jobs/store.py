@@ -53,9 +53,7 @@ class VideoStore:
         return records[0]
 
     @redis_errors()
-    def list(
-        self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
-    ) -> Page:
+    def list(self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc") -> Page:
         """By creation time. Raises InvalidRequest(param="after") for an id that is not there."""
         limit = min(max(limit, 1), MAX_PAGE)
         start = 0 if after is None else self._rank(after, order) + 1
@@ -167,9 +165,7 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
 _Details = TypeAdapter(dict[str, Any])
 
 
-def _record(
-    video_id: str, video: dict[str, str], job: Sequence[str | None], position: int | None
-) -> VideoRecord:
+def _record(video_id: str, video: dict[str, str], job: Sequence[str | None], position: int | None) -> VideoRecord:
     """Put the public record together from what read.lua saw."""
     status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker = job
     common: dict[str, Any] = {

@@ -1,0 +1,5 @@
+"""Servers that wanserve brings along: Valkey and SeaweedFS from wheels, on loopback, under data_dir."""
+
+from service.embedded.servers import EmbeddedServers, attach
+
+__all__ = ["EmbeddedServers", "attach"]
