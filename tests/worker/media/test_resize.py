@@ -1,27 +1,10 @@
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from worker.media.previews import thumbnail
-from worker.media.resize import delivery_size, enlarge
-
-
-@pytest.mark.parametrize(
-    ("native", "short_side", "expected"),
-    [
-        ((64, 64), 256, (256, 256)),
-        ((96, 64), 256, (384, 256)),
-        ((48, 64), 256, (256, 342)),
-        ((1280, 720), 256, (1280, 720)),
-        ((1280, 720), None, (1280, 720)),
-    ],
-)
-def test_delivery_size_reaches_the_short_side_and_is_even(
-    native: tuple[int, int], short_side: int | None, expected: tuple[int, int]
-) -> None:
-    assert delivery_size(*native, short_side=short_side) == expected
+from worker.media.resize import enlarge
 
 
 def test_enlarged_frames_show_the_same_picture() -> None:
