@@ -101,9 +101,7 @@ def _embed_timestep(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Time embedding 1 dim and the blocks' modulation 1 6 dim; the embedder itself computes in float32."""
     position = embedder.timesteps_proj(torch.tensor([timestep], device=like.device))
-    embedded = embedder.time_embedder(position.to(embedder.time_embedder.linear_1.weight.dtype)).to(
-        like.dtype
-    )
+    embedded = embedder.time_embedder(position.to(embedder.time_embedder.linear_1.weight.dtype)).to(like.dtype)
     return embedded, embedder.time_proj(embedder.act_fn(embedded)).unflatten(1, (6, -1))
 
 
@@ -111,8 +109,6 @@ def _unpatchify(tokens: torch.Tensor, shape: torch.Size, patch_size: tuple[int, 
     """b s (patch c) -> b c f h w."""
     _, _, frames, height, width = shape
     p_t, p_h, p_w = patch_size
-    grid = tokens.unflatten(1, (frames // p_t, height // p_h, width // p_w)).unflatten(
-        -1, (p_t, p_h, p_w, -1)
-    )
+    grid = tokens.unflatten(1, (frames // p_t, height // p_h, width // p_w)).unflatten(-1, (p_t, p_h, p_w, -1))
     # b f h w p_t p_h p_w c -> b c (f p_t) (h p_h) (w p_w)
     return grid.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)

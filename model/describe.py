@@ -122,9 +122,7 @@ def _frames(file: JsonFile, stride: int) -> DefaultRange:
 
 
 def _default_range(file: JsonFile, key: str) -> DefaultRange:
-    read = DefaultRange(
-        min=file.whole(key, "min"), max=file.whole(key, "max"), default=file.whole(key, "default")
-    )
+    read = DefaultRange(min=file.whole(key, "min"), max=file.whole(key, "max"), default=file.whole(key, "default"))
     if not 1 <= read.min <= read.default <= read.max:
         raise file.wrong("1 <= min <= default <= max", key)
     return read

@@ -104,14 +104,15 @@ class Engine:
 
     def warm_up(self) -> None:
         """Runs every part once, on a small clip: the first request then pays for no lazy initialisation."""
-        width, height = min(self.card.native_sizes, key=lambda size: size[0] * size[1])
+        card = self.card
+        width, height = min(card.native_sizes, key=lambda size: size[0] * size[1])
         clip = dataclasses.replace(
-            self.card.default_params("warm-up"),
+            card.default_params("warm-up"),
             width=width,
             height=height,
-            num_frames=min(self.card.num_frames.max, 1 + 2 * self.card.frame_stride),
+            num_frames=max(card.num_frames.min, min(card.num_frames.max, 1 + 2 * card.frame_stride)),
             # Few enough to be quick, enough to reach the low-noise expert at the recipe's shift.
-            num_inference_steps=4,
+            num_inference_steps=min(4, card.defaults.num_inference_steps),
         )
         self.generate(clip)
 

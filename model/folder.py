@@ -61,9 +61,7 @@ def open_folder(folder: str | Path) -> CheckpointFolder:
     _check_parts(JsonFile(path / "model_index.json"))
     weights = tuple(file for part in WEIGHT_STEMS for file in _weight_files(path / part, WEIGHT_STEMS[part]))
     _check_tokenizer(path / "tokenizer")
-    return CheckpointFolder(
-        path=path, shape=_read_shape(path), weight_files=weights, config_files=_config_files(path)
-    )
+    return CheckpointFolder(path=path, shape=_read_shape(path), weight_files=weights, config_files=_config_files(path))
 
 
 def embedded_path() -> Path:
@@ -72,9 +70,7 @@ def embedded_path() -> Path:
 
 def _check_parts(index: JsonFile) -> None:
     if index.value_or(False, "expand_timesteps"):
-        raise CheckpointError(
-            f"{index.path} describes Wan2.2-TI2V-5B, not supported: use a T2V-A14B checkpoint."
-        )
+        raise CheckpointError(f"{index.path} describes Wan2.2-TI2V-5B, not supported: use a T2V-A14B checkpoint.")
     if index.value_or(None, "boundary_ratio") is None or _class_name(index, "transformer_2") is None:
         raise CheckpointError(
             f"{index.path} names one expert only (no transformer_2 or boundary_ratio), like Wan2.1: "
@@ -121,17 +117,13 @@ def _existing(file: Path, folder: Path) -> Path:
 def _check_tokenizer(folder: Path) -> None:
     JsonFile(folder / "tokenizer_config.json")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise CheckpointError(
-            f"{folder} holds none of {', '.join(TOKENIZER_FILES)}: download the tokenizer again."
-        )
+        raise CheckpointError(f"{folder} holds none of {', '.join(TOKENIZER_FILES)}: download the tokenizer again.")
 
 
 def _read_shape(path: Path) -> CheckpointShape:
     high, low = (_transformer_shape(path / part / "config.json") for part in EXPERTS)
     if high != low:
-        raise CheckpointError(
-            f"{path}: transformer and transformer_2 differ in their config.json; they must be alike."
-        )
+        raise CheckpointError(f"{path}: transformer and transformer_2 differ in their config.json; they must be alike.")
     vae = _vae_shape(path / "vae" / "config.json")
     if high.in_channels != vae.z_dim or high.out_channels != vae.z_dim:
         raise CheckpointError(

@@ -28,9 +28,7 @@ class JsonFile:
         value: Any = self._content
         for key in keys:
             if not isinstance(value, dict) or key not in value:
-                raise CheckpointError(
-                    f"{self.path} lacks {'.'.join(keys)}: the file is old or from elsewhere."
-                )
+                raise CheckpointError(f"{self.path} lacks {'.'.join(keys)}: the file is old or from elsewhere.")
             value = value[key]
         return value
 

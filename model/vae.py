@@ -19,9 +19,7 @@ def decode_chunks(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[NDAr
     hidden = vae.post_quant_conv(_unnormalised(vae, latents.to(vae.dtype)))
     memory: list[torch.Tensor | str | None] = [None] * _num_causal_convolutions(vae.decoder)
     for frame in range(hidden.shape[2]):
-        chunk = vae.decoder(
-            hidden[:, :, frame : frame + 1], feat_cache=memory, feat_idx=[0], first_chunk=frame == 0
-        )
+        chunk = vae.decoder(hidden[:, :, frame : frame + 1], feat_cache=memory, feat_idx=[0], first_chunk=frame == 0)
         yield _pixels(chunk)
 
 

@@ -38,8 +38,8 @@ def make_params(engine: Engine) -> MakeParams:
     """A small quick request; keywords change single values."""
 
     def make(**changes: Any) -> GenerationParams:
-        quick = replace(engine.card.default_params("a red circle moves left"), num_frames=5, num_inference_steps=3)
-        return replace(quick, **changes)
+        quick = {"width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 3}
+        return replace(engine.card.default_params("a red circle moves left"), **(quick | changes))
 
     return make
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.engine import Engine
-from model.errors import Cancelled, InvalidParams, NotFinite
+from model.errors import Cancelled, InvalidParams, NotFinite, OutOfMemory
 from model.folder import open_folder
 from model.loader import load_parts
 from tests.model.oracle import our_latents, relative_error, stock_latents, stock_pixels
@@ -170,6 +170,23 @@ def test_latents_that_overflowed_are_refused_with_the_dtype_to_take(engine, make
         engine.decode(request)
 
 
+def test_a_step_without_memory_leaves_the_request_as_it_was(engine, make_params, monkeypatch):
+    request = engine.prepare(make_params())
+    with monkeypatch.context() as patched:
+        patched.setattr("model.engine.predict_velocity", exhaust_memory)
+        with pytest.raises(OutOfMemory, match="5 frames of 64x64 do not fit"):
+            engine.step(request)
+
+    while not request.is_denoised:
+        engine.step(request)
+
+    assert torch.equal(request.latents, our_latents(engine, make_params()))
+
+
+def exhaust_memory(*args, **kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_a_request_can_not_be_decoded_before_its_last_step(engine, make_params):
     with pytest.raises(ValueError, match="3 denoising steps remain"):
         engine.decode(engine.prepare(make_params()))
@@ -182,8 +199,8 @@ ILLEGAL = {
     "half a surrogate pair": ({"prompt": "a \ud83d circle"}, "surrogate"),
     "odd width": ({"width": 65}, "width is 65; give a multiple of 16"),
     "no height": ({"height": 0}, "height is 0"),
-    "huge width": ({"width": 16_384}, "up to 2048"),
-    "32 frames": ({"num_frames": 32}, "num_frames is 32; give 1 to 17"),
+    "huge width": ({"width": 16_384}, "up to"),
+    "32 frames": ({"num_frames": 32}, "num_frames is 32; give 1 to"),
     "four frames": ({"num_frames": 4}, "1 \\+ a multiple of 4"),
     "no steps": ({"num_inference_steps": 0}, "num_inference_steps"),
     "guidance is not a number": ({"guidance_scale": math.nan}, "guidance_scale is nan; give 0 to 20"),

@@ -40,7 +40,8 @@ def test_folded_padding_weighs_as_much_as_512_padded_tokens(parts):
     transformer = parts.experts.high_noise
     rows = [embed(parts, "a red circle moves to the left on a white background"), embed(parts, "")]
     attention = transformer.blocks[0].attn2
-    query = torch.randn(2, 4, 9, 32, generator=torch.Generator().manual_seed(5))
+    heads = (attention.heads, transformer.config.attention_head_dim)
+    query = torch.randn(2, heads[0], 9, heads[1], generator=torch.Generator().manual_seed(5))
 
     folded = text_keys_values(transformer, rows, max_tokens=512)[0]
     ours = F.scaled_dot_product_attention(query, folded.key, folded.value, attn_mask=folded.bias)
@@ -48,7 +49,7 @@ def test_folded_padding_weighs_as_much_as_512_padded_tokens(parts):
     padded = torch.stack([F.pad(row, (0, 0, 0, 512 - len(row))) for row in rows])
     text = transformer.condition_embedder.text_embedder(padded)
     key, value = (
-        tensor.unflatten(2, (4, 32)).transpose(1, 2)
+        tensor.unflatten(2, heads).transpose(1, 2)
         for tensor in (attention.norm_k(attention.to_k(text)), attention.to_v(text))
     )
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(query, key, value), rtol=1e-4, atol=1e-5)
