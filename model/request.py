@@ -78,5 +78,5 @@ class Request:
 
 def initial_noise(shape: tuple[int, ...], seed: int, *, device: torch.device) -> torch.Tensor:
     """Standard normal latents, float32."""
-    # Noise comes from a CPU generator so that a seed gives the same video on every device.
+    # Generators of other devices draw other numbers from the same seed.
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)).to(device)
