@@ -1,0 +1,147 @@
+"""Fixtures that every test may use: a real Valkey, a real SeaweedFS, settings that name them, a model card.
+
+The servers start once a session, on free ports, in a folder of their own. Every test gets an empty Redis and a
+bucket of its own.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from service.embedded import EmbeddedServers
+from service.jobs.card import Cost, DefaultRange, Defaults, Limits, Measured, ModelCard, Quality, Range
+from service.jobs.connection import connect
+from service.jobs.queue import JobQueue
+from service.jobs.record import Submission
+from service.jobs.request import parse, resolve
+from service.jobs.store import VideoStore
+from service.settings import Settings
+from service.storage import Storage, open_storage
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests must not see the settings of whoever runs them."""
+    for name in list(os.environ):
+        if name.startswith(("WANSERVE_", "S3_")) or name in ("REDIS_URL", "CDN_BASE_URL"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    """One Valkey and one SeaweedFS for the whole session."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("servers"))
+    with EmbeddedServers.start(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def settings(servers: EmbeddedServers, tmp_path: Path) -> Settings:
+    """Settings of the real servers, a bucket and a data_dir of this test alone, short leases."""
+    return servers.settings.with_changes(
+        data_dir=tmp_path / "data",
+        s3_bucket=f"test-{uuid.uuid4().hex[:20]}",
+        lease_seconds=2.0,
+        heartbeat_seconds=0.5,
+    )
+
+
+@pytest.fixture
+def redis(servers: EmbeddedServers) -> Iterator[Redis]:
+    """An empty Redis. The server is the session's own, so that emptying it harms nobody."""
+    assert servers.settings.redis_url is not None
+    with connect(servers.settings.redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def queue(redis: Redis, settings: Settings) -> JobQueue:
+    return JobQueue(redis, settings)
+
+
+@pytest.fixture
+def store(redis: Redis) -> VideoStore:
+    return VideoStore(redis)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Iterator[Storage]:
+    """The test's own bucket, empty."""
+    opened = open_storage(settings)
+    opened.ensure_bucket()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    """A card shaped like the embedded checkpoint's."""
+    return ModelCard(
+        id="wan2.2-t2v-embedded",
+        aliases=("embedded",),
+        fingerprint="f" * 64,
+        native_sizes=((64, 64), (96, 64), (64, 96)),
+        delivery_short_side=256,
+        num_frames=DefaultRange(min=1, max=17, default=17),
+        fps=DefaultRange(min=1, max=30, default=8),
+        defaults=Defaults(
+            num_inference_steps=20,
+            guidance_scale=4.0,
+            guidance_scale_2=4.0,
+            flow_shift=3.0,
+            negative_prompt="",
+        ),
+        limits=Limits(
+            num_inference_steps=Range(min=1, max=100),
+            guidance_scale=Range(min=0, max=20),
+            flow_shift=Range(min=0.1, max=100),
+            prompt_characters=4000,
+        ),
+        quality={"draft": Quality(num_inference_steps=10, guidance_scale=4.0, guidance_scale_2=4.0)},
+        cost=Cost(
+            forward_flop=1e6,
+            forward_flop_per_token=1e5,
+            forward_flop_per_token_pair=10.0,
+            decode_flop_first_frame_per_site=1e6,
+            decode_flop_per_site=4e6,
+            decode_flop_per_site_pair=10.0,
+            text_flop=1e6,
+            token_pixels=16,
+            site_pixels=8,
+            frame_stride=4,
+        ),
+        size_stride=16,
+        frame_stride=4,
+        measured=Measured(seconds_per_step=0.1, seconds_per_clip=3.0, device="cpu", dtype="float32"),
+    )
+
+
+@pytest.fixture
+def submission(card: ModelCard) -> Callable[..., Submission]:
+    """submission("a prompt", seed=3) makes a Submission as the gateway would."""
+
+    def make(prompt: str = "a red ball", **fields: object) -> Submission:
+        resolved = resolve(parse({"prompt": prompt, **fields}), card)
+        return Submission(request=resolved.request, fingerprint=card.fingerprint)
+
+    return make
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """wait_until(condition) returns as soon as it holds, and fails after a generous time."""
+
+    def wait(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+            time.sleep(0.02)
+
+    return wait
