@@ -2,7 +2,6 @@
 
 import os
 import threading
-from dataclasses import dataclass
 
 from service.errors import Unavailable
 from service.logs import get_logger
@@ -19,14 +18,6 @@ EXIT_BROKEN = 70
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Tally:
-    """Jobs of this worker so far."""
-
-    completed: int = 0
-    failed: int = 0
-
-
 class Heartbeat:
     """Reports every second, or at the heartbeat's pace if that is faster; renews every heartbeat_seconds."""
 
@@ -39,7 +30,6 @@ class Heartbeat:
         link: Link,
         watch: StallWatch,
         metrics: WorkerMetrics,
-        tally: Tally,
         heartbeat_seconds: float,
         lease_seconds: float,
         stall_seconds: float,
@@ -50,7 +40,6 @@ class Heartbeat:
         self._link = link
         self._watch = watch
         self._metrics = metrics
-        self._tally = tally
         self._tick_seconds = min(1.0, heartbeat_seconds)
         self._ticks_a_beat = max(1, round(heartbeat_seconds / self._tick_seconds))
         self._give_up_seconds = stall_seconds + lease_seconds
@@ -90,8 +79,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._inbox.keep()
-        is_busy = self._inbox.held is not None
-        self._presence.beat(is_busy=is_busy, completed=self._tally.completed, failed=self._tally.failed)
+        self._presence.beat(is_busy=self._inbox.held is not None)
         if self._link.answered():
             log.info("queue_back")
             self._presence.announce()

@@ -14,7 +14,7 @@ from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from worker.finish import DiskFull, Finished, Finisher
 from worker.generate import generate
-from worker.heartbeat import Heartbeat, Tally
+from worker.heartbeat import Heartbeat
 from worker.held import HeldJob
 from worker.inbox import Inbox
 from worker.memory import forget_peak, peak_memory_mb
@@ -44,7 +44,6 @@ class Worker:
         *,
         shutdown: Shutdown,
         metrics: WorkerMetrics,
-        tally: Tally,
         name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -54,7 +53,6 @@ class Worker:
         self._heartbeat = heartbeat
         self._shutdown = shutdown
         self._metrics = metrics
-        self._tally = tally
         self._name = name
         self._clock = clock
 
@@ -140,7 +138,6 @@ class Worker:
             self._finisher.remove(finished.asset)
             self._count(held, "lost")
             return
-        self._tally.completed += 1
         self._metrics.observe_stages(outcome.stage_durations)
         self._count(held, "completed", total_seconds=outcome.stage_durations["total"])
 
@@ -158,13 +155,11 @@ class Worker:
 
     def _fail(self, held: HeldJob, code: str, message: str) -> None:
         self._inbox.finish(held, Outcome.failed(code, message, worker=self._name))
-        self._tally.failed += 1
         self._count(held, "failed", code=code)
 
     def _give_back(self, held: HeldJob, error: Exception) -> None:
         log.error("job_raised", job_id=held.id, exc_info=error)
         self._inbox.retry(held, f"{type(error).__name__} on {self._name}")
-        self._tally.failed += 1
         self._count(held, "retried")
 
     def _count(self, held: HeldJob, outcome: str, **fields: object) -> None:

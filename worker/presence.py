@@ -45,10 +45,10 @@ class Presence:
             self._rq.register_again()
         self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
 
-    def beat(self, *, is_busy: bool, completed: int, failed: int) -> None:
-        """Stay visible for another ttl_seconds. completed, failed: jobs of this worker so far."""
+    def beat(self, *, is_busy: bool) -> None:
+        """Stay visible for another ttl_seconds."""
         with redis_errors():
-            self._rq.beat(is_busy=is_busy, completed=completed, failed=failed)
+            self._rq.beat(is_busy=is_busy)
         self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
 
     def leave(self) -> None:
@@ -74,17 +74,10 @@ class _Registration(SimpleWorker):
             self.heartbeat(pipeline=pipeline)
             pipeline.execute()
 
-    def beat(self, *, is_busy: bool, completed: int, failed: int) -> None:
+    def beat(self, *, is_busy: bool) -> None:
         state = WorkerStatus.BUSY if is_busy else WorkerStatus.IDLE
         with self.connection.pipeline() as pipeline:
-            pipeline.hset(
-                self.key,
-                mapping={
-                    "state": state.value,
-                    "successful_job_count": completed,
-                    "failed_job_count": failed,
-                },
-            )
+            self.set_state(state.value, pipeline=pipeline)
             self.heartbeat(pipeline=pipeline)
             pipeline.execute()
 

@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.storage import Storage, open_storage
 from worker.card import model_card
 from worker.finish import Finisher
-from worker.heartbeat import Heartbeat, Tally
+from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
 from worker.link import Link
 from worker.loop import Worker
@@ -58,7 +58,6 @@ def run_worker(settings: Settings) -> None:
         redis = opened.enter_context(connect(_redis_url(settings)))
         storage = opened.enter_context(_storage(settings, shutdown))
         watch = StallWatch(limit_seconds=settings.stall_seconds)
-        tally = Tally()
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name)
         presence = Presence(
@@ -76,7 +75,6 @@ def run_worker(settings: Settings) -> None:
             link=Link(lease_seconds=settings.lease_seconds),
             watch=watch,
             metrics=metrics,
-            tally=tally,
             heartbeat_seconds=settings.heartbeat_seconds,
             lease_seconds=settings.lease_seconds,
             stall_seconds=settings.stall_seconds,
@@ -88,7 +86,6 @@ def run_worker(settings: Settings) -> None:
             heartbeat,
             shutdown=shutdown,
             metrics=metrics,
-            tally=tally,
             name=name,
         )
         with _announced(presence, shutdown, metrics):
