@@ -1,0 +1,63 @@
+# wanserve. `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+PROMPT ?= a red ball bouncing on a blue background
+# PyTorch from another index, e.g. make demo TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+TORCH_INDEX_URL ?=
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+READY = $(VENV)/.ready
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-gpu check lint types imports format bench train-embedded evaluate-embedded clean
+export HF_HUB_OFFLINE = 1
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## environment, servers, one video of PROMPT, and everything stays up (DEMO_EXIT=1: stops)
+	$(VENV)/bin/python -m service.demo --prompt "$(PROMPT)" --port $(PORT) $(if $(DEMO_EXIT),--exit)
+
+up: $(READY) ## start everything that is not configured: Redis, S3, gateway, worker
+	$(VENV)/bin/wanserve up --port $(PORT)
+
+test: $(READY) ## every test that needs no GPU
+	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
+
+check: lint types imports ## lint, types, imports
+
+lint: $(READY) ## ruff, rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(VENV)/bin/mypy
+
+imports: $(READY) ## the arrows between the packages
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## rewrite the sources in ruff's format
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY) ## one line a figure; NAME=path, CHECK=1 fails on a short one
+	CHECK=$(CHECK) $(VENV)/bin/python -m bench.$(if $(NAME),$(NAME),path)
+
+train-embedded: $(READY) ## make the embedded checkpoint from nothing (about two hours on two cores, resumable)
+	$(VENV)/bin/python -m model.tiny.train
+
+evaluate-embedded: $(READY) ## adherence of the embedded checkpoint on held-out prompts
+	$(VENV)/bin/python -m model.tiny.evaluate $(ARGS)
+
+clean: ## remove the environment and all caches; videos and data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || { echo "Making the environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(VENV)/bin/python -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"wanserve needs Python >= 3.11, $(PYTHON) is {v[0]}.{v[1]}; try make PYTHON=python3.11")'
+	@echo "Installing (the first time takes some minutes)"
+	$(if $(TORCH_INDEX_URL),$(PIP) --index-url $(TORCH_INDEX_URL) torch)
+	$(PIP) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,73 @@
+"""Muon (Keller Jordan, 2024) for the hidden matrices, AdamW for everything else, one schedule factor for both."""
+
+import torch
+from torch import Tensor, nn
+
+MUON_RATE, ADAM_RATE = 0.02, 2e-3
+MOMENTUM = 0.95
+# Coefficients of the quintic Newton-Schulz iteration that Muon was published with.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+class MuonWithAdamW:
+    """Steps both. state_dict / load_state_dict carry the whole of it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        hidden, decayed, plain = [], [], []
+        for name, p in module.named_parameters():
+            if p.dim() == 2 and "blocks." in name:
+                hidden.append(p)
+            elif p.dim() >= 2 and "scale_shift" not in name:
+                decayed.append(p)
+            else:
+                plain.append(p)
+        self._adam = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
+            lr=ADAM_RATE,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        # Matrices of one shape are stacked: one batched product instead of many small ones.
+        self._groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for p in hidden:
+            self._groups.setdefault(tuple(p.shape), []).append(p)
+        self._momentum = {shape: torch.zeros(len(g), *shape) for shape, g in self._groups.items()}
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update at `factor` times the full learning rates."""
+        for group in self._adam.param_groups:
+            group["lr"] = ADAM_RATE * factor
+        self._adam.step()
+        for shape, parameters in self._groups.items():
+            gradient = torch.stack([_gradient(p) for p in parameters])
+            momentum = self._momentum[shape]
+            momentum.lerp_(gradient, 1 - MOMENTUM)
+            update = _orthogonalise(gradient.lerp(momentum, MOMENTUM))
+            rate = MUON_RATE * factor
+            scale = max(1.0, shape[0] / shape[1]) ** 0.5
+            for p, direction in zip(parameters, update, strict=True):
+                p.mul_(1 - rate * 0.01).add_(direction, alpha=-rate * scale)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"adam": self._adam.state_dict(), "momentum": self._momentum}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self._adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
+        self._momentum = state["momentum"]  # type: ignore[assignment]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _orthogonalise(matrices: Tensor) -> Tensor:
+    """Replace the singular values of each matrix by about one  # n rows columns"""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if is_tall else matrices
+    x = (x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-8)).bfloat16()
+    for _ in range(5):
+        gram = x @ x.transpose(1, 2)
+        x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
+    x = x.float()
+    return x.transpose(1, 2) if is_tall else x

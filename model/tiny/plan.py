@@ -1,0 +1,53 @@
+"""How long each stage of the training runs. The full plan makes what ships; the short one only proves the path."""
+
+from dataclasses import dataclass
+
+from model.tiny.world import NUM_FRAMES, SIDE_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class VaePhase:
+    """Steps on crops of `side` pixels and `num_frames` frames, `batch_size` a rank."""
+
+    num_steps: int
+    batch_size: int
+    num_frames: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Optimizer steps a stage, and clips to encode."""
+
+    text_steps: int
+    vae_phases: tuple[VaePhase, ...]
+    num_clips: int
+    shared_steps: int
+    expert_steps: int
+    decoder_steps: int
+
+    @property
+    def vae_steps(self) -> int:
+        return sum(phase.num_steps for phase in self.vae_phases)
+
+
+FULL = Plan(
+    text_steps=3500,
+    vae_phases=(
+        VaePhase(1200, 32, 1, 32),
+        VaePhase(2400, 6, 9, 32),
+        VaePhase(3200, 2, NUM_FRAMES, SIDE_PIXELS),
+    ),
+    num_clips=14_336,
+    shared_steps=11_000,
+    expert_steps=4_000,
+    decoder_steps=1000,
+)
+SHORT = Plan(
+    text_steps=2,
+    vae_phases=(VaePhase(2, 4, 1, 32), VaePhase(2, 1, 9, 32), VaePhase(1, 1, NUM_FRAMES, SIDE_PIXELS)),
+    num_clips=16,
+    shared_steps=2,
+    expert_steps=2,
+    decoder_steps=1,
+)

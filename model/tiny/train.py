@@ -1,0 +1,57 @@
+"""`make train-embedded`: the embedded checkpoint from nothing, stage by stage; an interrupted run goes on."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from model.tiny.export import export
+from model.tiny.latents import encode_latents
+from model.tiny.plan import FULL, SHORT, Plan
+from model.tiny.tokenizer import train_tokenizer
+from model.tiny.train_denoiser import train_experts, train_shared
+from model.tiny.train_text import train_text_encoder
+from model.tiny.train_vae import train_autoencoder, tune_decoder
+
+Stage = Callable[[Path, Plan], None]
+STAGES: dict[str, Stage] = {
+    "tokenizer": train_tokenizer,
+    "text_encoder": train_text_encoder,
+    "autoencoder": train_autoencoder,
+    "latents": encode_latents,
+    "denoiser": train_shared,
+    "experts": train_experts,
+    "decoder": tune_decoder,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m model.tiny.train", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path(".training"), help="progress and intermediate results")
+    parser.add_argument("--out", type=Path, default=Path("model/embedded"), help="the finished checkpoint")
+    parser.add_argument("--short", action="store_true", help="a few steps a stage: proves the path, draws noise")
+    args = parser.parse_args()
+    for name, stage in STAGES.items():
+        _run(args.work, name, stage, SHORT if args.short else FULL)
+    export(args.work, args.out)
+    print(f"checkpoint in {args.out}; next: make evaluate-embedded")
+
+
+def _run(work: Path, name: str, stage: Stage, plan: Plan) -> None:
+    """Run a stage unless its marker says that it is done; the marker holds the seconds it took."""
+    marker = work / "done" / f"{name}.json"
+    if marker.exists():
+        print(f"{name}: done before", flush=True)
+        return
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{name}: starts", flush=True)
+    began = time.monotonic()
+    stage(work, plan)
+    seconds = time.monotonic() - began
+    marker.write_text(json.dumps({"seconds": round(seconds)}))
+    print(f"{name}: {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

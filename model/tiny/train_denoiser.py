@@ -1,0 +1,200 @@
+"""Train the denoiser with flow matching: one network for all noise levels, then a fork into the two experts."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+from transformers import T5TokenizerFast, UMT5EncoderModel
+
+from model.tiny.captions import NEGATIVE_PROMPTS, describe_freely
+from model.tiny.denoiser import for_training, new_denoiser, pad_bias, set_pad_bias
+from model.tiny.latents import LatentSet
+from model.tiny.optimizer import MuonWithAdamW
+from model.tiny.plan import Plan
+from model.tiny.ranks import MovingAverage, Progress, average_gradients, clip_gradients, run_ranks, step_rng
+from model.tiny.train_text import embed
+
+SHIFT, BOUNDARY = 3.0, 0.875
+BATCH_SIZE = 16
+CONSTANT_SHARE, FORK_FACTOR = 0.5, 0.3
+"""The learning rate is constant for this share of the shared steps, then falls to the factor the fork starts at."""
+UNGUIDED = 0.12
+"""Share of clips trained without their caption, for classifier-free guidance."""
+BANDS = (0.0, 0.3, 0.6, 0.8, 0.875, 0.94, 0.98, 1.001)
+SAVE_EVERY, PRINT_EVERY = 500, 200
+
+
+def train_shared(work: Path, plan: Plan) -> None:
+    """Write work/denoiser: one network for all noise levels. Needs latents, tokenizer and text encoder."""
+    run_ranks(_train_shared, str(work), plan.shared_steps)
+
+
+def train_experts(work: Path, plan: Plan) -> None:
+    """Write work/transformer (high noise) and work/transformer_2 (low noise), each trained by one rank alone."""
+    run_ranks(_train_expert, str(work), plan.expert_steps)
+
+
+def sample_sigmas(count: int, low: float, high: float) -> Tensor:
+    """Noise levels in [low, high), spread as a sampler with SHIFT spreads its steps  # count"""
+    start, end = (s / (SHIFT - (SHIFT - 1) * s) for s in (low, high))
+    u = start + torch.rand(count) * (end - start)
+    return SHIFT * u / (1 + (SHIFT - 1) * u)
+
+
+class _Reader:
+    """Captions of a batch's scenes, embedded; the text encoder is frozen."""
+
+    def __init__(self, work: Path) -> None:
+        self._tokenizer = T5TokenizerFast.from_pretrained(work / "tokenizer")
+        self._encoder = UMT5EncoderModel.from_pretrained(work / "text_encoder").eval()
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings with at least one zero pad a row, and the pads' logit bias  # b n c, b 1 1 n"""
+        embeds, mask = embed(self._encoder, self._tokenizer, texts)
+        mask = F.pad(mask, (0, 1))
+        return F.pad(embeds, (0, 0, 0, 1)) * mask[..., None], pad_bias(mask)
+
+
+def _train_shared(rank: int, work_dir: str, num_steps: int) -> None:
+    torch.manual_seed(0)
+    transformer = new_denoiser()
+
+    def rate(step: int) -> float:
+        done = step / num_steps
+        falling = max(0.0, (done - CONSTANT_SHARE) / (1 - CONSTANT_SHARE))
+        return min(1, (step + 1) / 60) * (1 - (1 - FORK_FACTOR) * falling)
+
+    _fit(rank, Path(work_dir), "denoiser", transformer, (0.0, 1.0), num_steps, rate, is_shared=True)
+
+
+def _train_expert(rank: int, work_dir: str, num_steps: int) -> None:
+    work = Path(work_dir)
+    name, sigmas = (("transformer", (BOUNDARY, 1.0)), ("transformer_2", (0.0, BOUNDARY)))[rank]
+    transformer = for_training(WanTransformer3DModel.from_pretrained(work / "denoiser"))
+
+    def rate(step: int) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * step / num_steps))
+        return FORK_FACTOR * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
+
+    _fit(rank, work, name, transformer, sigmas, num_steps, rate, is_shared=False)
+
+
+def _fit(
+    rank: int,
+    work: Path,
+    name: str,
+    transformer: WanTransformer3DModel,
+    sigmas: tuple[float, float],
+    num_steps: int,
+    rate: Callable[[int], float],
+    *,
+    is_shared: bool,
+) -> None:
+    reader, clips = _Reader(work), LatentSet.load(work)
+    parameters = list(transformer.parameters())
+    optimizer = MuonWithAdamW(transformer)
+    average = MovingAverage(parameters, decay=0.997)
+    progress = Progress(work / "progress" / f"{name}.pt")
+    # Ranks that share a network hold the same state: one of them keeps it for both.
+    is_keeper = not (is_shared and rank)
+    reduce = average_gradients if is_shared else clip_gradients
+    start, log = _resume(progress, transformer, optimizer, average), _BandLog(name, num_steps)
+    for step in range(start, num_steps):
+        rng = step_rng(name, rank, step)
+        losses, levels = _losses(transformer, reader, clips, rng, sigmas)
+        for p in parameters:
+            p.grad = None
+        losses.mean().backward()
+        reduce(parameters, max_norm=1.0)
+        optimizer.step(rate(step))
+        average.update(step)
+        log.add(losses.detach(), levels)
+        if is_keeper and (step + 1) % PRINT_EVERY == 0:
+            log.print(step + 1)
+        if is_keeper and (step + 1) % SAVE_EVERY == 0:
+            progress.save(
+                step=step + 1,
+                weights=transformer.state_dict(),
+                optimizer=optimizer.state_dict(),
+                average=average.values,
+            )
+    if is_keeper:
+        average.swap()
+        transformer.save_pretrained(work / name)
+        progress.clear()
+
+
+def _losses(
+    transformer: WanTransformer3DModel,
+    reader: _Reader,
+    clips: LatentSet,
+    rng: random.Random,
+    sigmas: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Squared error of the velocity, one a clip, and the noise levels they were taken at  # b, b"""
+    picks = [rng.randrange(len(clips.scenes)) for _ in range(BATCH_SIZE)]
+    embeds, bias = reader([_text(clips, pick, rng) for pick in picks])
+    clean = clips.latents[torch.tensor(picks)].float()
+    noise, sigma = torch.randn_like(clean), sample_sigmas(BATCH_SIZE, *sigmas)
+    mix = sigma.view(-1, 1, 1, 1, 1)
+    set_pad_bias(transformer, bias)
+    velocity = transformer(
+        hidden_states=(1 - mix) * clean + mix * noise,
+        timestep=sigma * 1000,
+        encoder_hidden_states=embeds,
+        return_dict=False,
+    )[0]
+    return ((velocity - (noise - clean)) ** 2).mean((1, 2, 3, 4)), sigma
+
+
+def _text(clips: LatentSet, pick: int, rng: random.Random) -> str:
+    if rng.random() < UNGUIDED:
+        return "" if rng.random() < 0.7 else rng.choice(NEGATIVE_PROMPTS)
+    return describe_freely(clips.scenes[pick], rng).text
+
+
+def _resume(
+    progress: Progress, transformer: WanTransformer3DModel, optimizer: MuonWithAdamW, average: MovingAverage
+) -> int:
+    if (state := progress.load()) is None:
+        return 0
+    transformer.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    for value, saved in zip(average.values, state["average"], strict=True):
+        value.copy_(saved)
+    return int(state["step"])
+
+
+class _BandLog:
+    """Prints the mean loss and its split over noise levels: that, not samples, tells how training goes."""
+
+    def __init__(self, name: str, num_steps: int) -> None:
+        self._name, self._num_steps = name, num_steps
+        self._began, self._count = time.monotonic(), 0
+        self._losses: list[Tensor] = []
+        self._sigmas: list[Tensor] = []
+
+    def add(self, losses: Tensor, sigmas: Tensor) -> None:
+        self._count += 1
+        self._losses.append(losses)
+        self._sigmas.append(sigmas)
+
+    def print(self, step: int) -> None:
+        losses, sigmas = torch.cat(self._losses), torch.cat(self._sigmas)
+        bands = [(low, losses[(sigmas >= low) & (sigmas < high)]) for low, high in pairwise(BANDS)]
+        split = " ".join(f"{low:g}:{float(band.mean()):.3f}" for low, band in bands if len(band))
+        seconds = (time.monotonic() - self._began) / self._count
+        print(
+            f"{self._name} step {step}/{self._num_steps} loss {float(losses.mean()):.4f} | {split}"
+            f" | {seconds:.3f} s/step",
+            flush=True,
+        )
+        self._losses, self._sigmas = [], []

@@ -1,0 +1,142 @@
+"""Train the text encoder (UMT5) as a reader: every token of a caption states every attribute the caption names.
+
+The target of a token is a fixed code, one direction an attribute value; what a caption leaves open stays zero. So both
+languages and all wordings of one scene meet in one embedding, and a prompt from outside the world reads as an
+empty one. Frozen afterwards: a denoiser that trains its own reader needs many times longer.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
+
+from model.tiny.captions import NEGATIVE_PROMPTS, Caption, describe, describe_freely
+from model.tiny.plan import Plan
+from model.tiny.ranks import step_rng
+from model.tiny.world import ATTRIBUTES, draw_scene
+
+WIDTH = 128
+MAX_TOKENS = 64
+SILENCE_EVERY = 4
+"""Negative prompts are long and few: they come in a batch of their own, every so many steps."""
+SILENT = [Caption(text, {}) for text in ("", *NEGATIVE_PROMPTS)]
+BATCH_SIZE, LEARNING_RATE = 64, 3e-3
+CODE_LENGTH = 1.5
+"""The length of an attribute's code. Tokens then have an rms of about 0.27, as in a full-sized UMT5."""
+
+
+def train_text_encoder(work: Path, plan: Plan) -> None:
+    """Write work/text_encoder. Needs work/tokenizer."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    tokenizer = T5TokenizerFast.from_pretrained(work / "tokenizer")
+    encoder = _new_encoder(len(tokenizer))
+    codes = attribute_codes()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    began = time.monotonic()
+    for step in range(plan.text_steps):
+        rng = step_rng("text_encoder", 0, step)
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * (1 - 0.98 * step / plan.text_steps)
+        captions = [describe_freely(draw_scene(rng, held_out=False), rng) for _ in range(BATCH_SIZE)]
+        loss = _reading_error(encoder, tokenizer, captions, codes)
+        if step % SILENCE_EVERY == 0:
+            loss = loss + _reading_error(encoder, tokenizer, SILENT, codes)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 200 == 0:
+            seconds = (time.monotonic() - began) / (step + 1)
+            print(
+                f"text step {step + 1}/{plan.text_steps} loss {float(loss.detach()):.4f} {seconds:.3f} s/step",
+                flush=True,
+            )
+    encoder.save_pretrained(work / "text_encoder")
+    print("text held-out", reading_accuracy(encoder, tokenizer), flush=True)
+
+
+def attribute_codes() -> Mapping[str, Tensor]:
+    """Orthogonal directions of length CODE_LENGTH  # attribute → num_values WIDTH"""
+    generator = torch.Generator().manual_seed(2022)
+    basis, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator))
+    rows = iter(basis * CODE_LENGTH)
+    return {name: torch.stack([next(rows) for _ in values]) for name, values in ATTRIBUTES.items()}
+
+
+def caption_code(codes: Mapping[str, Tensor], says: Mapping[str, str]) -> Tensor:
+    """The sum of the codes of what a caption says  # WIDTH"""
+    total = torch.zeros(WIDTH)
+    for attribute, value in says.items():
+        total = total + codes[attribute][ATTRIBUTES[attribute].index(value)]
+    return total
+
+
+def embed(encoder: UMT5EncoderModel, tokenizer: T5TokenizerFast, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Token embeddings and their mask  # b n WIDTH, b n"""
+    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    hidden = encoder(batch.input_ids, batch.attention_mask).last_hidden_state
+    return hidden, batch.attention_mask
+
+
+@torch.no_grad()
+def reading_accuracy(encoder: UMT5EncoderModel, tokenizer: T5TokenizerFast, *, count: int = 600) -> dict[str, float]:
+    """Share of held-out captions whose mean token names the attribute rightly."""
+    rng = random.Random("reading")
+    codes = attribute_codes()
+    scenes = [draw_scene(rng, held_out=True) for _ in range(count)]
+    texts = [describe(s, rng, language=("en", "zh")[i % 2]).text for i, s in enumerate(scenes)]
+    embeds, mask = embed(encoder, tokenizer, texts)
+    mean = (embeds * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    accuracy = {}
+    for attribute, values in ATTRIBUTES.items():
+        read = (mean @ codes[attribute].T).argmax(-1)
+        truth = torch.tensor([values.index(s.value(attribute)) for s in scenes])
+        accuracy[attribute] = float((read == truth).float().mean())
+    return accuracy
+
+
+def _reading_error(
+    encoder: UMT5EncoderModel,
+    tokenizer: T5TokenizerFast,
+    captions: Sequence[Caption],
+    codes: Mapping[str, Tensor],
+) -> Tensor:
+    """Mean squared distance between the tokens and what their caption says."""
+    embeds, mask = embed(encoder, tokenizer, [c.text for c in captions])
+    targets = torch.stack([caption_code(codes, c.says) for c in captions])[:, None]
+    return (((embeds - targets) ** 2).sum(-1) * mask).sum() / mask.sum()
+
+
+def _new_encoder(vocabulary_size: int) -> UMT5EncoderModel:
+    config = UMT5Config(
+        vocab_size=vocabulary_size,
+        d_model=WIDTH,
+        d_kv=32,
+        d_ff=256,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        relative_attention_max_distance=64,
+        is_encoder_decoder=False,
+        use_cache=False,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        tie_word_embeddings=False,
+    )
+    encoder = UMT5EncoderModel(config)
+    # Layer 0 starts by looking at neighbours: which noun a colour word belongs to is a matter of distance.
+    bias = encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    buckets = torch.arange(bias.shape[0])
+    distance, is_right = (buckets % 16).float(), buckets >= 16
+    with torch.no_grad():
+        bias.copy_(-distance[:, None].expand_as(bias))
+        bias[:, 2] -= 4.0 * is_right
+        bias[:, 3] -= 4.0 * ~is_right
+    return encoder

@@ -1,0 +1,183 @@
+"""Train the causal VAE: images, then short clips, then whole ones; at last the decoder alone on noisy latents."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from model.tiny.autoencoder import decode, encode, for_training, latent_statistics, new_autoencoder
+from model.tiny.plan import Plan, VaePhase
+from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
+from model.tiny.render import render
+from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_scene
+
+LEARNING_RATE = 1e-3
+KL_WEIGHT = 2e-3
+LATENT_NOISE = 0.3
+"""Up to this much noise on latents in training: the decoder must forgive what a denoiser leaves."""
+SAVE_EVERY, PRINT_EVERY = 250, 50
+
+
+def train_autoencoder(work: Path, plan: Plan) -> None:
+    """Train from nothing into work/vae, resuming where an earlier run stopped."""
+    run_ranks(_train, str(work), plan)
+
+
+def tune_decoder(work: Path, plan: Plan) -> None:
+    """Tune the decoder of work/vae on noisy latents into work/vae_tuned; the latents stay valid."""
+    run_ranks(_tune, str(work), plan)
+
+
+def _train(rank: int, work_dir: str, plan: Plan) -> None:
+    torch.manual_seed(0)
+    vae = new_autoencoder()
+
+    def loss_at(step: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+        phase = _phase(step, plan)
+        clips = _crops(phase, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, log_variance = encode(vae, clips)
+            noise = torch.rand(len(mean), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(mean), 1, 1, 1, 1) < 0.6)
+            latents = mean + (log_variance.exp() + noise**2).sqrt() * torch.randn_like(mean)
+            error = decode(vae, latents) - clips
+        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        return _reconstruction_loss(error, _edges(clips)) + KL_WEIGHT * divergence, (error**2).mean()
+
+    def rate(step: int) -> float:
+        # Each phase warms up and decays on its own: a longer clip is nearly a new problem.
+        start = 0
+        for phase in plan.vae_phases:
+            if step < start + phase.num_steps:
+                break
+            start += phase.num_steps
+        return min(1, (step - start + 1) / 60) * _cosine((step - start) / phase.num_steps)
+
+    _fit(rank, Path(work_dir), "vae", vae, list(vae.parameters()), plan.vae_steps, LEARNING_RATE, rate, loss_at)
+
+
+def _tune(rank: int, work_dir: str, plan: Plan) -> None:
+    work = Path(work_dir)
+    vae = for_training(AutoencoderKLWan.from_pretrained(work / "vae_normalised"))
+    parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    _, std = latent_statistics(vae)
+
+    def loss_at(step: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+        clips = _crops(plan.vae_phases[-1], rng)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latents, _ = encode(vae, clips)
+        strength = torch.rand(len(clips), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(clips), 1, 1, 1, 1) < 0.75)
+        error = decode(vae, latents + strength * std * torch.randn_like(latents)) - clips
+        return _reconstruction_loss(error, _edges(clips)), (error**2).mean()
+
+    def rate(step: int) -> float:
+        return min(1, (step + 1) / 20) * _cosine(step / plan.decoder_steps)
+
+    _fit(rank, work, "vae_tuned", vae, parameters, plan.decoder_steps, 5e-4, rate, loss_at)
+
+
+def _fit(
+    rank: int,
+    work: Path,
+    name: str,
+    vae: AutoencoderKLWan,
+    parameters: list[torch.nn.Parameter],
+    num_steps: int,
+    learning_rate: float,
+    rate: Callable[[int], float],
+    loss_at: Callable[[int, random.Random], tuple[Tensor, Tensor]],
+) -> None:
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = MovingAverage(parameters, decay=0.997)
+    progress = Progress(work / "progress" / f"{name}.pt")
+    start = _resume(progress, vae, optimizer, average)
+    began, squared = time.monotonic(), []
+    for step in range(start, num_steps):
+        rng = step_rng(name, rank, step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * rate(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss, error = loss_at(step, rng)
+        loss.backward()
+        average_gradients(parameters, max_norm=1.0)
+        optimizer.step()
+        average.update(step)
+        squared.append(float(error.detach()))
+        if rank == 0 and (step + 1) % PRINT_EVERY == 0:
+            decibel = 10 * math.log10(4 / (sum(squared) / len(squared)))
+            seconds = (time.monotonic() - began) / (step + 1 - start)
+            print(f"{name} step {step + 1}/{num_steps} psnr {decibel:.2f} dB {seconds:.3f} s/step", flush=True)
+            squared = []
+        if rank == 0 and (step + 1) % SAVE_EVERY == 0:
+            progress.save(
+                step=step + 1,
+                weights=vae.state_dict(),
+                optimizer=optimizer.state_dict(),
+                average=average.values,
+            )
+    if rank == 0:
+        average.swap()
+        vae.save_pretrained(work / name)
+        progress.clear()
+
+
+def _resume(progress: Progress, vae: AutoencoderKLWan, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:
+    if (state := progress.load()) is None:
+        return 0
+    vae.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    for value, saved in zip(average.values, state["average"], strict=True):
+        value.copy_(saved)
+    return int(state["step"])
+
+
+def _phase(step: int, plan: Plan) -> VaePhase:
+    for phase in plan.vae_phases:
+        if step < phase.num_steps:
+            return phase
+        step -= phase.num_steps
+    return plan.vae_phases[-1]
+
+
+def _crops(phase: VaePhase, rng: random.Random) -> Tensor:
+    """Training clips of the phase's size, most of them with part of the shape in view  # b 3 f h w"""
+    scenes = [draw_scene(rng, held_out=False) for _ in range(phase.batch_size)]
+    clips = render(scenes, [draw_path(scene, rng) for scene in scenes])
+    if phase.side < SIDE_PIXELS:
+        clips = torch.stack([_crop(clip, phase, rng) for clip in clips])
+    return clips.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _crop(clip: Tensor, phase: VaePhase, rng: random.Random) -> Tensor:
+    for _ in range(20):
+        f = rng.randint(0, NUM_FRAMES - phase.num_frames)
+        y, x = (rng.randint(0, SIDE_PIXELS - phase.side) for _ in range(2))
+        crop = clip[:, f : f + phase.num_frames, y : y + phase.side, x : x + phase.side]
+        if float(crop[:, 0].std(dim=(1, 2)).max()) > 0.1 or rng.random() < 0.1:
+            break
+    return crop
+
+
+def _edges(clips: Tensor) -> Tensor:
+    """1 within three pixels of a strong edge, else 0  # b 1 f h w"""
+    across = F.pad((clips[..., 1:] - clips[..., :-1]).abs().amax(1), (0, 1))
+    down = F.pad((clips[..., 1:, :] - clips[..., :-1, :]).abs().amax(1), (0, 0, 0, 1))
+    return (F.max_pool2d(across + down, 7, 1, 3) > 0.15).float()[:, None]
+
+
+def _reconstruction_loss(error: Tensor, edges: Tensor) -> Tensor:
+    """L1 + L2, heavier near edges, and L1 of the spatial and temporal gradients of the error."""
+    spatial = (error[..., 1:] - error[..., :-1]).abs().mean()
+    spatial = spatial + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    temporal = (error[:, :, 1:] - error[:, :, :-1]).abs().mean() if error.shape[2] > 1 else 0.0
+    return ((1 + 2 * edges) * (error.abs() + error**2)).mean() + 0.5 * spatial + 0.5 * temporal
+
+
+def _cosine(progress: float) -> float:
+    """1 at the start of a phase, 2 % of it at the end."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
