@@ -1,0 +1,137 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline
+from torch import Tensor
+
+from model.tiny.autoencoder import decode, encode, for_training, new_autoencoder
+from model.tiny.denoiser import TEXT_TOKENS, new_denoiser, pad_bias, set_pad_bias
+from model.tiny.latents import COLOUR_JITTER, _jitter
+from model.tiny.optimizer import MuonWithAdamW
+from model.tiny.ranks import MovingAverage, Progress
+from model.tiny.render import render
+from model.tiny.train import STAGES
+from model.tiny.train_denoiser import sample_sigmas
+from model.tiny.train_text import attribute_codes, caption_code
+from model.tiny.world import ATTRIBUTES, draw_path, draw_scene
+
+
+def clips(count: int) -> Tensor:
+    rng = random.Random(0)
+    scenes = [draw_scene(rng, held_out=False) for _ in range(count)]
+    return render(scenes, [draw_path(scene, rng) for scene in scenes])
+
+
+@torch.no_grad()
+def test_a_whole_clip_in_one_pass_equals_the_chunked_autoencoder() -> None:
+    torch.manual_seed(0)
+    vae = new_autoencoder().eval()
+    plain = AutoencoderKLWan.from_config(vae.config).eval()
+    plain.load_state_dict(vae.state_dict())
+    clip = clips(1)
+    latents = plain.encode(clip).latent_dist.mode()
+    torch.testing.assert_close(encode(vae, clip)[0], latents, atol=1e-4, rtol=1e-4)
+    # diffusers clamps what it decodes
+    torch.testing.assert_close(decode(vae, latents).clamp(-1, 1), plain.decode(latents).sample, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_one_biased_pad_stands_for_all_pads() -> None:
+    torch.manual_seed(0)
+    transformer = new_denoiser().eval()
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)
+    latents, text = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 6, 128)
+    padded = torch.zeros(1, TEXT_TOKENS, 128)
+    padded[:, :6] = text
+    time = torch.tensor([700.0])
+    set_pad_bias(transformer, torch.zeros(1, 1, 1, TEXT_TOKENS))
+    long = transformer(latents, time, padded, return_dict=False)[0]
+    set_pad_bias(transformer, pad_bias(torch.tensor([[1] * 6 + [0]])))
+    short = transformer(latents, time, padded[:, :7], return_dict=False)[0]
+    # Products are in bf16 where the processor is fast at it: equal to its rounding.
+    torch.testing.assert_close(short, long, atol=0.03, rtol=0.03)
+
+
+def test_noise_levels_fall_into_the_band_of_their_expert() -> None:
+    torch.manual_seed(0)
+    for low, high in ((0.0, 0.875), (0.875, 1.0)):
+        sigmas = sample_sigmas(1000, low, high)
+        assert low <= float(sigmas.min()) < float(sigmas.max()) <= high
+
+
+def test_attribute_codes_are_orthogonal_and_add_up() -> None:
+    codes = attribute_codes()
+    code = caption_code(codes, {"shape": "star", "motion": "up"})
+    for attribute, values in ATTRIBUTES.items():
+        read = codes[attribute] @ code
+        said = {"shape": "star", "motion": "up"}.get(attribute)
+        for value, strength in zip(values, read.tolist(), strict=True):
+            assert strength == pytest.approx(2.25 if value == said else 0.0, abs=1e-5)
+
+
+def test_jitter_moves_a_colour_by_no_more_than_it_may() -> None:
+    before = clips(4)
+    after = _jitter(before.clone(), random.Random(0))
+    assert 0 < float((after - before).abs().max()) * 127.5 <= COLOUR_JITTER + 1e-3
+
+
+def test_training_state_survives_a_restart(tmp_path: Path) -> None:
+    def step(module: torch.nn.Module, optimizer: MuonWithAdamW, average: MovingAverage, index: int) -> None:
+        torch.manual_seed(index)
+        for p in module.parameters():
+            p.grad = torch.randn_like(p)
+        optimizer.step(0.5)
+        average.update(index)
+
+    def new() -> tuple[torch.nn.Module, MuonWithAdamW, MovingAverage]:
+        torch.manual_seed(0)
+        module = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(8, 16), torch.nn.Linear(8, 16)])})
+        return module, MuonWithAdamW(module), MovingAverage(module.parameters(), decay=0.9)
+
+    unbroken = new()
+    for index in range(4):
+        step(*unbroken, index)
+    first = new()
+    for index in range(2):
+        step(*first, index)
+    progress = Progress(tmp_path / "p.pt")
+    progress.save(weights=first[0].state_dict(), optimizer=first[1].state_dict(), average=first[2].values)
+    module, optimizer, average = new()
+    state = progress.load()
+    assert state is not None
+    module.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    for value, saved in zip(average.values, state["average"], strict=True):
+        value.copy_(saved)
+    for index in range(2, 4):
+        step(module, optimizer, average, index)
+    for resumed, expected in zip(module.parameters(), unbroken[0].parameters(), strict=True):
+        assert torch.equal(resumed, expected)
+    for resumed_value, expected_value in zip(average.values, unbroken[2].values, strict=True):
+        assert torch.equal(resumed_value, expected_value)
+
+
+def test_a_killed_training_run_goes_on_and_ends_in_a_folder_that_diffusers_loads(tmp_path: Path) -> None:
+    work, out = tmp_path / "work", tmp_path / "out"
+    command = [sys.executable, "-m", "model.tiny.train", "--short", "--work", str(work), "--out", str(out)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("latents: starts"):
+            os.killpg(first.pid, signal.SIGKILL)
+    first.wait(timeout=60)
+    first.stdout.close()
+    second = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
+    assert "autoencoder: done before" in second.stdout
+    assert all((work / "done" / f"{name}.json").exists() for name in STAGES)
+    pipeline = WanPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline("a red star", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
+    assert frames.shape == (1, 5, 64, 64, 3)
+    assert for_training(pipeline.vae) is pipeline.vae

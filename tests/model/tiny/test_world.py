@@ -1,0 +1,75 @@
+import itertools
+import random
+
+import pytest
+
+from model.tiny.captions import (
+    EN_COLOURS,
+    EN_MOTIONS,
+    EN_SHAPES,
+    ZH_COLOURS,
+    ZH_MOTIONS,
+    ZH_SHAPES,
+    describe,
+    describe_freely,
+)
+from model.tiny.world import ATTRIBUTES, COLOURS, MOTIONS, NUM_FRAMES, SHAPES, SIDE_PIXELS, Scene, draw_path, draw_scene
+
+ALL_SCENES = [
+    Scene(background, colour, shape, motion)
+    for background, colour, shape, motion in itertools.product(COLOURS, COLOURS, SHAPES, MOTIONS)
+    if background != colour
+]
+
+
+def test_a_quarter_of_all_combinations_is_held_out_and_every_pair_of_attributes_stays_seen() -> None:
+    assert sum(s.is_held_out for s in ALL_SCENES) * 4 == len(ALL_SCENES)
+    seen = [s for s in ALL_SCENES if not s.is_held_out]
+    for one, other in itertools.combinations(ATTRIBUTES, 2):
+        pairs = {(s.value(one), s.value(other)) for s in ALL_SCENES}
+        assert {(s.value(one), s.value(other)) for s in seen} == pairs
+
+
+def test_training_scenes_never_hold_a_held_out_combination() -> None:
+    rng = random.Random(0)
+    assert not any(draw_scene(rng, held_out=False).is_held_out for _ in range(2000))
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_shape_stays_inside_the_frame_on_every_path(motion: str) -> None:
+    rng = random.Random(motion)
+    scene = Scene("white", "red", "star", motion)
+    for _ in range(20):
+        path = draw_path(scene, rng)
+        for frame in range(NUM_FRAMES):
+            x, y, radius = path.at(frame / (NUM_FRAMES - 1))
+            assert radius <= min(x, y, SIDE_PIXELS - x, SIDE_PIXELS - y)
+
+
+@pytest.mark.parametrize("words", [EN_COLOURS, ZH_COLOURS, EN_SHAPES, ZH_SHAPES, EN_MOTIONS, ZH_MOTIONS])
+def test_no_wording_means_two_values(words: dict[str, tuple[str, ...]]) -> None:
+    for one, other in itertools.combinations(words, 2):
+        assert not set(words[one]) & set(words[other])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_full_caption_names_every_attribute(language: str) -> None:
+    rng = random.Random(1)
+    tables = (EN_COLOURS, EN_SHAPES, EN_MOTIONS) if language == "en" else (ZH_COLOURS, ZH_SHAPES, ZH_MOTIONS)
+    colours, shapes, motions = tables
+    for scene in rng.sample(ALL_SCENES, 200):
+        caption = describe(scene, rng, language=language)
+        text = caption.text.lower()
+        assert dict(caption.says) == {a: scene.value(a) for a in ATTRIBUTES}
+        for words, value in (
+            (colours, scene.background), (colours, scene.colour), (shapes, scene.shape), (motions, scene.motion)
+        ):  # fmt: skip
+            assert any(word in text for word in words[value]), (value, text)
+
+
+def test_a_free_caption_says_only_what_the_scene_shows() -> None:
+    rng = random.Random(2)
+    for _ in range(500):
+        scene = draw_scene(rng, held_out=False)
+        caption = describe_freely(scene, rng)
+        assert all(scene.value(attribute) == value for attribute, value in caption.says.items())
