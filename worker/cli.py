@@ -72,8 +72,8 @@ def run_worker_command(_arguments: argparse.Namespace) -> int:
         settings = Settings.load()
         configure_logs(settings, process="worker")
         from model.errors import CheckpointError, EngineError
-        from worker.loop import DeviceLost
         from worker.process import run_worker
+        from worker.runner import DeviceLost
     except StartupError as e:
         return _complain(e.message, EXIT_USAGE)
     try:

@@ -27,6 +27,7 @@ from worker.link import Link
 from worker.loop import Worker
 from worker.patience import insist
 from worker.presence import Presence
+from worker.runner import JobRunner
 from worker.scratch import scratch_folder
 from worker.shutdown import Shutdown
 from worker.speed import device_name, measure
@@ -79,17 +80,10 @@ def run_worker(settings: Settings) -> None:
             lease_seconds=settings.lease_seconds,
             stall_seconds=settings.stall_seconds,
         )
-        worker = Worker(
-            inbox,
-            engine,
-            Finisher(storage, scratch, shutdown),
-            heartbeat,
-            shutdown=shutdown,
-            metrics=metrics,
-            name=name,
-        )
+        finisher = Finisher(storage, scratch, shutdown)
+        runner = JobRunner(inbox, engine, finisher, shutdown=shutdown, metrics=metrics, name=name)
         with _announced(presence, shutdown, metrics):
-            worker.run()
+            Worker(inbox, runner, heartbeat, shutdown=shutdown).run()
 
 
 def _load(settings: Settings) -> Engine:

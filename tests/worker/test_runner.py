@@ -1,0 +1,275 @@
+"""What becomes of a job, on the real queue, store and engine."""
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from PIL import Image
+from redis import Redis
+
+from model.card import CheckpointCard
+from model.engine import Engine
+from model.errors import InvalidParams, NotFinite, OutOfMemory
+from model.frames import Frames
+from model.params import GenerationParams
+from service.errors import ObjectNotFound
+from service.jobs.queue import JobQueue
+from service.jobs.record import Lease, Outcome, Progress, State, VideoRecord, object_key
+from service.jobs.store import VideoStore
+from service.metrics import STAGES
+from service.storage import Storage
+from worker.held import HeldJob
+from worker.inbox import Inbox
+from worker.runner import DeviceLost, JobRunner
+from worker.shutdown import Shutdown
+
+Submit = Callable[..., str]
+MakeRunner = Callable[..., JobRunner]
+
+
+def claim(inbox: Inbox) -> HeldJob:
+    held = inbox.next_job(wait_seconds=5)
+    assert held is not None
+    return held
+
+
+def video_bytes(storage: Storage, record: VideoRecord) -> bytes:
+    assert record.asset is not None
+    return b"".join(storage.read(record.asset.video.key))
+
+
+def has_object(storage: Storage, held: HeldJob, name: str = "video.mp4") -> bool:
+    try:
+        storage.stat(object_key(held.claim.payload.asset_id, held.claim.lease.execution_id, name))
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def test_job_becomes_a_completed_video_with_a_file_that_plays(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage
+) -> None:
+    video_id = submit("a red circle", seed=5)
+    runner.run(claim(inbox))
+    record = store.get(video_id)
+    assert record.state is State.COMPLETED
+    with av.open(io.BytesIO(video_bytes(storage, record))) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert container.metadata["seed"] == "5"
+        assert record.asset is not None
+        assert container.metadata["asset_id"] == record.asset.id
+    assert len(frames) == 5
+    assert frames[0].shape == (256, 256, 3)
+
+
+def test_completed_record_tells_size_stages_and_memory(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage
+) -> None:
+    video_id = submit()
+    runner.run(claim(inbox))
+    record = store.get(video_id)
+    assert set(record.stage_durations) == set(STAGES)
+    parts = sum(seconds for stage, seconds in record.stage_durations.items() if stage != "total")
+    assert parts <= record.stage_durations["total"] + 0.01
+    assert record.inference_time_seconds is not None
+    assert record.peak_memory_mb is not None
+    assert record.peak_memory_mb > 50
+    assert record.asset is not None
+    assert record.asset.video.size_bytes == len(video_bytes(storage, record))
+    assert record.asset.thumbnail is not None
+    picture = Image.open(io.BytesIO(b"".join(storage.read(record.asset.thumbnail.key))))
+    assert (picture.format, picture.size) == ("WEBP", (256, 256))
+
+
+def test_seed_decides_the_file(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage, redis: Redis
+) -> None:
+    files = []
+    for seed in (1, 1, 2):
+        redis.flushall()  # or the second request would be answered from the cache
+        video_id = submit("a red circle", seed=seed)
+        runner.run(claim(inbox))
+        with av.open(io.BytesIO(video_bytes(storage, store.get(video_id)))) as container:
+            files.append([frame.to_ndarray().tobytes() for frame in container.decode(video=0)])
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_identical_request_is_answered_without_the_worker(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, queue: JobQueue
+) -> None:
+    first = submit("a red circle")
+    runner.run(claim(inbox))
+    second = store.get(submit("a red circle"))
+    assert second.state is State.COMPLETED
+    assert second.cached
+    assert second.asset == store.get(first).asset
+    assert queue.depth() == 0
+
+
+class FailingEngine:
+    """The real engine but for generate(), which raises."""
+
+    def __init__(self, engine: Engine, error: Exception) -> None:
+        self.card: CheckpointCard = engine.card
+        self.device: torch.device = engine.device
+        self._error = error
+
+    def generate(self, params: GenerationParams, **_: Any) -> Frames:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidParams("width is 7; give a multiple of 16."), "invalid_request"),
+        (OutOfMemory("81 frames do not fit: ask for fewer."), "out_of_memory"),
+        (NotFinite("Load the checkpoint with dtype bfloat16."), "generation_failed"),
+    ],
+)
+def test_what_the_engine_refuses_is_told_to_the_client(
+    error: Exception,
+    code: str,
+    submit: Submit,
+    inbox: Inbox,
+    make_runner: MakeRunner,
+    engine: Engine,
+    store: VideoStore,
+) -> None:
+    video_id = submit()
+    make_runner(engine=FailingEngine(engine, error)).run(claim(inbox))
+    record = store.get(video_id)
+    assert record.state is State.FAILED
+    assert record.error is not None
+    assert (record.error.code, record.error.message) == (code, str(error))
+
+
+def test_bug_is_tried_again_until_the_attempts_are_used_up_and_the_worker_lives_on(
+    submit: Submit, inbox: Inbox, make_runner: MakeRunner, runner: JobRunner, engine: Engine, store: VideoStore
+) -> None:
+    doomed = submit("a red circle")
+    broken = make_runner(engine=FailingEngine(engine, ZeroDivisionError("oops")))
+    for _ in range(3):
+        broken.run(claim(inbox))
+    record = store.get(doomed)
+    assert record.state is State.FAILED
+    assert record.error is not None
+    assert record.error.code == "attempts_exhausted"
+    assert record.error.message.count("ZeroDivisionError") == 3
+    assert "oops" not in record.error.message
+    healthy = submit("a blue circle")
+    runner.run(claim(inbox))
+    assert store.get(healthy).state is State.COMPLETED
+
+
+def test_lost_device_hands_the_job_back_and_ends_the_worker(
+    submit: Submit, inbox: Inbox, make_runner: MakeRunner, engine: Engine, store: VideoStore
+) -> None:
+    video_id = submit()
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(DeviceLost):
+        make_runner(engine=FailingEngine(engine, error)).run(claim(inbox))
+    assert store.get(video_id).state is State.QUEUED
+
+
+def test_job_of_another_checkpoint_is_refused(
+    submit: Submit, inbox: Inbox, make_runner: MakeRunner, engine: Engine, store: VideoStore
+) -> None:
+    video_id = submit()
+    other = FailingEngine(engine, AssertionError("must not run"))
+    other.card = dataclasses.replace(engine.card, fingerprint="0" * 64)
+    make_runner(engine=other).run(claim(inbox))
+    error = store.get(video_id).error
+    assert error is not None
+    assert error.code == "model_replaced"
+
+
+class Interrupting(HeldJob):
+    """Runs an action when denoising has done a step."""
+
+    def __init__(self, held: HeldJob, action: Callable[[HeldJob], None]) -> None:
+        super().__init__(held.claim)
+        self._action = action
+
+    def advance(self, progress: Progress) -> None:
+        super().advance(progress)
+        if progress.step == 1:
+            self._action(self)
+
+
+def test_cancelled_job_stops_and_leaves_no_file(
+    submit: Submit, inbox: Inbox, runner: JobRunner, queue: JobQueue, store: VideoStore, storage: Storage
+) -> None:
+    video_id = submit()
+    original = claim(inbox)
+
+    def cancel(held: HeldJob) -> None:
+        queue.cancel(video_id)
+        held.signal = queue.report(held.claim.lease, held.progress)
+
+    runner.run(Interrupting(original, cancel))
+    assert store.get(video_id).state is State.CANCELLED
+    assert queue.num_running() == 0
+    assert not has_object(storage, original)
+
+
+def test_result_of_a_lost_lease_is_deleted_and_the_other_workers_stays(
+    submit: Submit,
+    inbox: Inbox,
+    runner: JobRunner,
+    queue: JobQueue,
+    store: VideoStore,
+    storage: Storage,
+    redis: Redis,
+    wait_until: Callable[..., None],
+) -> None:
+    video_id = submit()
+    slow = claim(inbox)
+
+    def lose_the_lease(held: HeldJob) -> None:
+        # This worker went silent; the next one took the job and is done already.
+        redis.zadd("wanserve:leases", {f"{held.id}:{held.claim.lease.execution_id}": 1})
+        assert [job.action for job in queue.reclaim()] == ["requeued"]
+        other = queue.claim(worker="other", execution_id="e" * 32)
+        assert other is not None
+        queue.finish(Lease(job_id=held.id, execution_id="e" * 32), Outcome.failed("other", "Made by the other."))
+
+    runner.run(Interrupting(slow, lose_the_lease))
+    error = store.get(video_id).error
+    assert error is not None
+    assert error.code == "other"
+    assert not has_object(storage, slow)
+    assert not has_object(storage, slow, "thumbnail.webp")
+
+
+def test_shutdown_hands_a_long_job_back_without_costing_an_attempt(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, shutdown: Shutdown
+) -> None:
+    video_id = submit(num_inference_steps=100)
+    held = claim(inbox)
+    shutdown._grace_seconds = 0.2
+    shutdown.request()
+    runner.run(held)
+    record = store.get(video_id)
+    assert record.state is State.QUEUED
+    assert record.attempt == 0
+
+
+def test_full_disk_fails_the_job_and_leaves_nothing(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage, scratch: Path
+) -> None:
+    video_id = submit()
+    held = claim(inbox)
+    # The file in the making is a link to a device that is always full.
+    (scratch / f".{held.claim.payload.asset_id}.mp4.part").symlink_to("/dev/full")
+    runner.run(held)
+    error = store.get(video_id).error
+    assert error is not None
+    assert error.code == "no_disk_space"
+    assert list(scratch.iterdir()) == []
+    assert not has_object(storage, held)
