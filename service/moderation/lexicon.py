@@ -1,0 +1,81 @@
+"""The word lists: read once, compiled to one pattern a rule. Knows nothing of how a text was normalised."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Matches a text in which every part is found."""
+
+    category: str
+    parts: tuple[re.Pattern[str], ...]
+
+    def matches(self, text: str) -> bool:
+        return all(part.search(text) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """One language's rules, in the order of the file: the gravest category first."""
+
+    allowed: re.Pattern[str]
+    rules: tuple[Rule, ...]
+
+    def category_of(self, text: str) -> str | None:
+        """The first category that a normalised text falls into, if any."""
+        # What replaces an allowed phrase must not join its neighbours.
+        rest = self.allowed.sub(" | ", text)
+        return next((rule.category for rule in self.rules if rule.matches(rest)), None)
+
+
+@cache
+def read_lexicon(language: Language) -> Lexicon:
+    """From <language>.txt beside this file, which explains its own format."""
+    groups: dict[str, str] = {}
+    allowed: list[str] = []
+    rules: list[Rule] = []
+    for section, term in _lines(language):
+        if section == "allow":
+            allowed.append(_pattern(term, groups, language))
+        elif section.startswith("group "):
+            groups[section.removeprefix("group ")] = _expression(term, groups)
+        else:
+            parts = [re.compile(_pattern(part, groups, language)) for part in term.split(" & ")]
+            rules.append(Rule(section, tuple(parts)))
+    return Lexicon(re.compile("|".join(allowed)), tuple(rules))
+
+
+def _lines(language: Language) -> Iterator[tuple[str, str]]:
+    """Section and term of every line that holds one."""
+    section = ""
+    text = (files("service.moderation") / f"{language}.txt").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        match line.strip():
+            case "":
+                continue
+            case comment if comment.startswith("#"):
+                continue
+            case header if header.startswith("["):
+                section = header.strip("[]")
+            case term:
+                yield section, term
+
+
+def _pattern(term: str, groups: dict[str, str], language: Language) -> str:
+    expression = _expression(term, groups)
+    return f"(?:{expression})" if language == "zh" else rf"(?<!\w)(?:{expression})(?!\w)"
+
+
+def _expression(term: str, groups: dict[str, str]) -> str:
+    """A regular expression already, but for endings, spaces and groups."""
+    expression = re.sub(r" (?!\?)", r"[\\s-]+", term.replace("*", r"\w*"))
+    for name, group in groups.items():
+        expression = expression.replace(f"<{name}>", f"(?:{group})")
+    return expression
