@@ -79,10 +79,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._inbox.keep()
-        self._presence.beat(is_busy=self._inbox.held is not None)
+        self._presence.show(is_busy=self._inbox.held is not None)
         if self._link.answered():
             log.info("queue_back")
-            self._presence.announce()
         if self._link.may_reclaim:
             self._reclaim()
 

@@ -16,7 +16,7 @@ from service.jobs.store import VideoStore
 
 
 class Presence:
-    """announce() once the model is warm, beat() regularly, leave() at the end; all raise QueueUnavailable.
+    """show() once the model is warm and regularly from then on, leave() at the end; both raise QueueUnavailable.
 
     redis: a client from connection.connect_bytes(), which the caller closes.
     """
@@ -38,17 +38,11 @@ class Presence:
         with redis_errors():
             self._rq = _Registration(queue, name=worker.name, connection=redis, ttl_seconds=ttl_seconds)
 
-    def announce(self) -> None:
-        """Say that this worker is ready. Saying it again repairs what an outage of Redis lost."""
+    def show(self, *, is_busy: bool) -> None:
+        """Be visible for another ttl_seconds. Everything is said anew, so that nothing an outage lost stays lost."""
         self._store.register_card(self._card)
         with redis_errors():
-            self._rq.register_again()
-        self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
-
-    def beat(self, *, is_busy: bool) -> None:
-        """Stay visible for another ttl_seconds."""
-        with redis_errors():
-            self._rq.beat(is_busy=is_busy)
+            self._rq.show(is_busy=is_busy)
         self._store.report_alive(self._worker, ttl_seconds=self._ttl_seconds)
 
     def leave(self) -> None:
@@ -67,17 +61,11 @@ class _Registration(SimpleWorker):
         )
         self.birth_date = self.last_heartbeat = now()
 
-    def register_again(self) -> None:
-        with self.connection.pipeline() as pipeline:
-            pipeline.hset(self.key, mapping={**self.serialize(), "state": WorkerStatus.IDLE.value})
-            rq_workers.register(self, pipeline)
-            self.heartbeat(pipeline=pipeline)
-            pipeline.execute()
-
-    def beat(self, *, is_busy: bool) -> None:
+    def show(self, *, is_busy: bool) -> None:
         state = WorkerStatus.BUSY if is_busy else WorkerStatus.IDLE
         with self.connection.pipeline() as pipeline:
-            self.set_state(state.value, pipeline=pipeline)
+            pipeline.hset(self.key, mapping={**self.serialize(), "state": state.value})
+            rq_workers.register(self, pipeline)
             self.heartbeat(pipeline=pipeline)
             pipeline.execute()
 

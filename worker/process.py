@@ -104,7 +104,7 @@ def _storage(settings: Settings, shutdown: Shutdown) -> Iterator[Storage]:
 
 @contextlib.contextmanager
 def _announced(presence: Presence, shutdown: Shutdown, metrics: WorkerMetrics) -> Iterator[None]:
-    insist(presence.announce, may_go_on=lambda: not shutdown.is_requested, name="queue")
+    insist(lambda: presence.show(is_busy=False), may_go_on=lambda: not shutdown.is_requested, name="queue")
     log.info("worker_ready")
     metrics.ready.set(1)
     try:
