@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.jobs.record import VideoRequest
+from service.moderation.policy import POLICY_VERSION
 
 CACHE_VERSION = 1
 """Raise it when the same request gives another file: encoder settings, labels, upscaling."""
+
+MAX_DRAWN_SEED = 2**31
+"""Seeds that we draw fit every client's integer."""
 
 NOT_PIXELS = {"schema_version", "seconds"}
 """Fields of a request that change nothing in its file."""
@@ -20,7 +24,13 @@ def cache_key(request: VideoRequest, *, fingerprint: str) -> str:
     content = request.model_dump(mode="json", exclude=NOT_PIXELS)
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
-    return _digest({"version": CACHE_VERSION, "fingerprint": fingerprint, **content})
+    versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
+    return _digest({"versions": versions, "fingerprint": fingerprint, **content})
+
+
+def seed_of(request: VideoRequest) -> int:
+    """The seed of an unseeded request, from its own content: the same request is the same video."""
+    return int(cache_key(request.model_copy(update={"seed": 0}), fingerprint="")[:16], 16) % MAX_DRAWN_SEED
 
 
 def body_fingerprint(fields: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """From what a caller asked to what will be made: validation, defaults, snapping. Pure."""
 
-import hashlib
-import json
 import math
 import re
 import secrets
@@ -9,16 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidRequest
+from service.jobs.cache import MAX_DRAWN_SEED, seed_of
 from service.jobs.card import DefaultRange, ModelCard, Range
 from service.jobs.record import VideoRequest
 
 MAX_SEED = 2**63 - 1
-MAX_DRAWN_SEED = 2**31
-"""Seeds that we draw fit every client's integer."""
-
 UNSUPPORTED = ("input_reference", "input_references", "image", "image_url", "video_url", "reference_url")
 """Inputs that a text-to-video model must not silently leave out."""
 
@@ -29,6 +25,16 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half of a surrogate pair; nothing after us can store it.
+        raise ValueError("holds half of a character: send valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 
@@ -38,9 +44,9 @@ class RequestedVideo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    model: str | None = None
-    prompt: str
-    negative_prompt: str | None = None
+    model: Text | None = None
+    prompt: Text
+    negative_prompt: Text | None = None
     size: str | None = Field(None, pattern=r"^\s*\d{1,6}\s*[xX*×]\s*\d{1,6}\s*$")
     width: Whole | None = Field(None, ge=16, le=8192)
     height: Whole | None = Field(None, ge=16, le=8192)
@@ -54,8 +60,8 @@ class RequestedVideo(BaseModel):
     seed: Whole | None = Field(None, ge=-1, le=MAX_SEED)
     quality: str | None = None
     strict: bool = False
-    metadata: dict[str, str] = Field({}, max_length=16)
-    file_name: str | None = Field(None, max_length=128, pattern=r"^[^/\\\x00-\x1f\x7f\"]+$")
+    metadata: dict[Text, Text] = Field({}, max_length=16)
+    file_name: Text | None = Field(None, max_length=128, pattern=r"^[^/\\\x00-\x1f\x7f\"]+$")
 
     @property
     def unknown_fields(self) -> tuple[str, ...]:
@@ -215,7 +221,7 @@ def _snap_frames(wanted: float, card: ModelCard) -> int:
 
 def _seconds(num_frames: int, fps: int, card: ModelCard) -> str:
     whole = round(num_frames / fps)
-    if whole >= 1 and _snap_frames(whole * fps, card) == num_frames:
+    if whole >= 1 and abs(whole * fps - num_frames) <= card.frame_stride / 2:
         return str(whole)
     return f"{num_frames / fps:.3f}".rstrip("0").rstrip(".")
 
@@ -239,18 +245,11 @@ def _clamped(value: float | None, legal: Range | DefaultRange, default: float) -
 def _seed(asked: int | None, request: VideoRequest, draw_seed: Callable[[int], int]) -> int:
     match asked:
         case None:
-            return seed_of_content(request)
+            return seed_of(request)
         case -1:
             return draw_seed(MAX_DRAWN_SEED)
         case _:
             return asked
-
-
-def seed_of_content(request: VideoRequest) -> int:
-    """The seed of an unseeded request: the same request is the same video."""
-    content = request.model_dump(mode="json", exclude={"seed", "schema_version", "seconds"})
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % MAX_DRAWN_SEED
 
 
 def _changed(asked: RequestedVideo, request: VideoRequest) -> dict[str, tuple[object, object]]:

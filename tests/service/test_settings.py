@@ -1,0 +1,98 @@
+"""Settings: what is read, and what refuses to start."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import Settings
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings.load()
+
+    assert (settings.host, settings.port, settings.redis_url, settings.uses_s3) == ("127.0.0.1", 8000, None, False)
+    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.retention_seconds) == (45, 10, 604_800)
+
+
+def test_variables_are_read_with_and_without_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANSERVE_PORT", "9000")
+    monkeypatch.setenv("REDIS_URL", "redis://example:6379/0")
+    monkeypatch.setenv("S3_ENDPOINT", "https://s3.example.com/")
+    monkeypatch.setenv("S3_BUCKET", "")
+
+    settings = Settings.load()
+
+    assert (settings.port, settings.redis_url) == (9000, "redis://example:6379/0")
+    assert (settings.s3_endpoint, settings.bucket, settings.uses_s3) == ("https://s3.example.com", "wanserve", True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("WANSERVE_PORTT", "9000", "Unknown setting WANSERVE_PORTT. Known are:"),
+        ("WANSERVE_REDIS_URL", "redis://x", "Unknown setting WANSERVE_REDIS_URL"),
+        ("WANSERVE_PORT", "http", "WANSERVE_PORT"),
+        ("WANSERVE_PORT", "0", "greater than or equal to 1"),
+        ("WANSERVE_PORT", "70000", "less than or equal to 65535"),
+        ("WANSERVE_DTYPE", "fp8", "'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("WANSERVE_DEVICE", "tpu", "WANSERVE_DEVICE"),
+        ("WANSERVE_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("WANSERVE_LEASE_SECONDS", "12", "at least two heartbeats"),
+        ("WANSERVE_MAX_ATTEMPTS", "0", "WANSERVE_MAX_ATTEMPTS"),
+        ("WANSERVE_LINK_SECONDS", "7200", "less than or equal to 3600"),
+        ("WANSERVE_LINK_SECRET", "short", "at least 16 characters"),
+        ("WANSERVE_PUBLIC_URL", "example.com", "WANSERVE_PUBLIC_URL"),
+        ("REDIS_URL", "http://x", "REDIS_URL"),
+        ("S3_ENDPOINT", "s3.example.com", "S3_ENDPOINT"),
+        ("S3_BUCKET", "Ab", "S3_BUCKET"),
+        ("S3_ACCESS_KEY", "only", "S3_ACCESS_KEY and S3_SECRET_KEY together"),
+        ("CDN_BASE_URL", "cdn", "CDN_BASE_URL"),
+    ],
+)
+def test_a_wrong_variable_refuses_to_start_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+
+    assert said in error.value.message
+
+
+def test_a_secret_is_not_repeated_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis:/user:hunter2@host")
+
+    with pytest.raises(SettingsError) as error:
+        Settings.load()
+
+    assert "hunter2" not in error.value.message
+
+
+def test_a_child_reads_equal_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, port=9001, lease_seconds=20.0).with_changes(
+        redis_url="redis://:pw@127.0.0.1:1/0", s3_access_key="a", s3_secret_key="b", worker_metrics_port=9100
+    )
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings.load() == settings
+
+
+def test_the_link_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "new")
+
+    first, second = settings.link_key(), settings.link_key()
+
+    assert first == second
+    assert len(first) == 64
+    assert (tmp_path / "new" / "link.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_unwritable_data_dir_is_a_clear_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+
+    with pytest.raises(SettingsError, match="set WANSERVE_LINK_SECRET or another WANSERVE_DATA_DIR"):
+        Settings(data_dir=blocker / "data").link_key()
