@@ -1,9 +1,10 @@
 """Reads a clip's attributes from its pixels alone; it never sees the prompt.
 
 The shape is right only if it is right in every frame: each frame must hold one connected outline that matches the
-same shape's template best and matches it well. A doubled, torn or wobbling shape is read as no shape.
+same shape's template best and follows it closely. A doubled, torn or wobbling shape is read as no shape.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ from model.tiny.world import COLOURS, PALETTE, SHAPES, Scene
 Array = NDArray[np.float64]
 
 NOTHING = "none"
-MIN_OVERLAP = 0.85
-"""Soft intersection over union with the template that every frame's outline must reach."""
+MAX_OUTLINE_ERROR = 0.01
+"""How far every frame's outline may be from its template's, on average along it: 1 % of the frame's side."""
 MIN_WHOLE = 0.97
 """Share of the shape's area that its largest connected part must hold in every frame."""
 MIN_TRAVEL, MAX_REST = 0.25, 0.08
@@ -36,8 +37,8 @@ class Verdict:
     colour: str
     shape: str
     motion: str
-    worst_overlap: float
-    """The smallest overlap with the template over all frames."""
+    outline_error: float
+    """The largest distance of any frame's outline from its template's, as a share of the frame's side."""
 
     def agrees(self, scene: Scene) -> dict[str, bool]:
         """Attribute → whether the clip shows what the scene says."""
@@ -60,33 +61,37 @@ def judge(frames: NDArray[np.uint8]) -> Verdict:
     # The shape's own colour, without the pixels on its edge that mix both.
     seen = away > 60
     if seen.sum() < 30 * len(clip):
-        return Verdict(background, NOTHING, NOTHING, NOTHING, 0.0)
+        return Verdict(background, NOTHING, NOTHING, NOTHING, 1.0)
     paint = np.median(clip[seen & (away >= 0.8 * np.median(away[seen]))], axis=0)
     direction = (paint - wall) / float(((paint - wall) ** 2).sum())
     coverage = np.clip((clip - wall) @ direction, 0.0, 1.0)
     coverage[coverage < 0.15] = 0.0
-    shape, overlap = _read_shape(coverage)
-    return Verdict(background, _nearest(paint), shape, _read_motion(coverage), overlap)
+    shape, error = _read_shape(coverage)
+    return Verdict(background, _nearest(paint), shape, _read_motion(coverage), error)
 
 
 def _read_shape(coverage: Array) -> tuple[str, float]:
-    scores = np.array([[_overlap(frame, shape) for shape in SHAPES] for frame in coverage])
-    best = int(scores.sum(axis=0).argmax())
-    worst = float(scores[:, best].min())
-    is_same = bool((scores.argmax(axis=1) == best).all())
+    errors = np.array([[_outline_error(frame, shape) for shape in SHAPES] for frame in coverage])
+    best = int(errors.sum(axis=0).argmin())
+    worst = float(errors[:, best].max())
+    is_same = bool((errors.argmin(axis=1) == best).all())
     is_whole = all(_largest_share(frame) >= MIN_WHOLE for frame in coverage)
-    return (SHAPES[best] if is_same and is_whole and worst >= MIN_OVERLAP else NOTHING), worst
+    return (SHAPES[best] if is_same and is_whole and worst <= MAX_OUTLINE_ERROR else NOTHING), worst
 
 
-def _overlap(frame: Array, shape: str) -> float:
-    """Soft intersection over union of a coverage map with the template of equal centre and area  # h w"""
+def _outline_error(frame: Array, shape: str) -> float:
+    """Mean distance between a coverage map's outline and that of the shape of equal centre and area  # h w
+
+    The area between both outlines, divided by the outline's length, as a share of the frame's side.
+    """
     area = float(frame.sum())
     if area < 10:
-        return 0.0
+        return 1.0
     row, column = ndimage.center_of_mass(frame)
-    radius = math.sqrt(area / _unit_area(shape))
+    unit = _unit_size(shape)
+    radius = math.sqrt(area / unit.area)
     template = _template(shape, frame.shape, float(column), float(row), radius)
-    return float(np.minimum(frame, template).sum() / np.maximum(frame, template).sum())
+    return float(np.abs(frame - template).sum()) / (unit.perimeter * radius) / frame.shape[0]
 
 
 def _template(shape: str, size: tuple[int, ...], column: float, row: float, radius: float) -> Array:
@@ -95,16 +100,24 @@ def _template(shape: str, size: tuple[int, ...], column: float, row: float, radi
     return np.asarray((0.5 - distance / EDGE_PIXELS).clamp(0, 1).numpy())
 
 
-_UNIT_AREAS: dict[str, float] = {}
+@dataclass(frozen=True, slots=True)
+class UnitSize:
+    """Area and perimeter of a shape of radius 1."""
+
+    area: float
+    perimeter: float
 
 
-def _unit_area(shape: str) -> float:
-    """Area of the shape of radius 1, measured once on a fine grid."""
-    if shape not in _UNIT_AREAS:
-        axis = torch.linspace(-1.5, 1.5, 1501, dtype=torch.float64)
-        inside = signed_distance(shape, axis[None], axis[:, None], torch.tensor(1.0, dtype=torch.float64)) < 0
-        _UNIT_AREAS[shape] = float(inside.double().mean()) * 9.0
-    return _UNIT_AREAS[shape]
+@functools.cache
+def _unit_size(shape: str) -> UnitSize:
+    """Measured once on a fine grid: what lies inside, and what lies within a thin band around the outline."""
+    axis = torch.linspace(-1.5, 1.5, 1501, dtype=torch.float64)
+    distance = signed_distance(shape, axis[None], axis[:, None], torch.tensor(1.0, dtype=torch.float64))
+    band = 0.01
+    return UnitSize(
+        area=float((distance < 0).double().mean()) * 9.0,
+        perimeter=float((distance.abs() < band).double().mean()) * 9.0 / (2 * band),
+    )
 
 
 def _largest_share(frame: Array) -> float:
