@@ -1,0 +1,222 @@
+"""Request bodies as one mapping of fields, whether they come as JSON, multipart or urlencoded.
+
+SDKs flatten nested fields with brackets (webhook[url], lora[][path]) or send them as JSON text; both are undone
+here. What the fields mean is not known here.
+"""
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, Iterable
+from itertools import pairwise
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.errors import BodyTooLarge, InvalidRequest
+
+Fields = dict[str, Any]
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_MULTIPART_BYTES = 16 * 1024 * 1024
+"""Enough for the picture of an image-to-video request to arrive, so that its refusal can say why."""
+
+MAX_FORM_FIELDS = 200
+MAX_DEPTH = 8
+TEXT_FIELDS = ("prompt", "negative_prompt")
+"""Never taken for JSON text, and empty is a value."""
+
+WRAPPERS = ("extra_body", "extra_params")
+"""Objects whose members other servers read as if they stood at the top."""
+
+_NAME = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
+
+
+async def read_fields(request: Request) -> Fields:
+    """The body's fields. Raises InvalidRequest and BodyTooLarge."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    match kind:
+        case "application/json":
+            fields = parse_json(await _read(request, limit=MAX_BODY_BYTES))
+        case "application/x-www-form-urlencoded":
+            fields = parse_urlencoded(await _read(request, limit=MAX_BODY_BYTES))
+        case "multipart/form-data":
+            stream = _limited(request, limit=MAX_MULTIPART_BYTES)
+            fields = nested(await _multipart_pairs(request.headers, stream))
+        case _:
+            raise InvalidRequest(
+                f"Content-Type {kind or '(none)'} is not understood: send application/json, multipart/form-data "
+                "or application/x-www-form-urlencoded.",
+                param="Content-Type",
+            )
+    _check_values(fields)
+    return _unwrapped(fields)
+
+
+def parse_json(body: bytes) -> Fields:
+    """A JSON object. Raises InvalidRequest."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as e:
+        reason = str(e) if isinstance(e, json.JSONDecodeError) else "it can't be read"
+        raise InvalidRequest(f"The body is not valid JSON: {reason}.", param="body") from e
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.", param="body")
+    return fields
+
+
+def parse_urlencoded(body: bytes) -> Fields:
+    """Form fields. Raises InvalidRequest."""
+    if body.lstrip().startswith(b"{"):
+        raise InvalidRequest(
+            "The body looks like JSON but is sent as a form: add the header Content-Type: application/json.",
+            param="Content-Type",
+        )
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS)
+    except ValueError as e:
+        raise InvalidRequest("The body is not a valid form.", param="body") from e
+    return nested(pairs)
+
+
+def nested(pairs: Iterable[tuple[str, str]]) -> Fields:
+    """Form fields with their brackets undone: a[b]=1 is {"a": {"b": "1"}}, a[]=1 is {"a": ["1"]}.
+
+    Empty values are left out: a form sends them for what was not filled in. Raises InvalidRequest.
+    """
+    fields: Fields = {}
+    for name, text in pairs:
+        found = _NAME.match(name)
+        if found is None:
+            raise InvalidRequest(f"{name[:80]!r} is not a field's name.", param="body")
+        if text == "" and name not in TEXT_FIELDS:
+            continue
+        path = [found[1], *re.findall(r"\[([^\[\]]*)\]", found[2])]
+        value = text if path[0] in TEXT_FIELDS else _from_json_text(text)
+        _put(fields, path, value)
+    return fields
+
+
+async def _read(request: Request, *, limit: int) -> bytes:
+    return b"".join([chunk async for chunk in _limited(request, limit=limit)])
+
+
+async def _limited(request: Request, *, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body as it comes in. Raises BodyTooLarge as soon as it is known to be."""
+    announced = request.headers.get("content-length", "")
+    num_bytes = int(announced) if announced.isdecimal() else 0
+    _check_size(num_bytes, limit)
+    num_bytes = 0
+    async for chunk in request.stream():
+        num_bytes += len(chunk)
+        _check_size(num_bytes, limit)
+        yield chunk
+
+
+def _check_size(num_bytes: int, limit: int) -> None:
+    if num_bytes > limit:
+        raise BodyTooLarge(f"The body is larger than {limit // 1024} KiB.", param="body")
+
+
+async def _multipart_pairs(headers: Headers, stream: AsyncGenerator[bytes, None]) -> list[tuple[str, str]]:
+    parser = MultiPartParser(headers, stream, max_files=4, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_BODY_BYTES)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as e:
+        reason = e.message if isinstance(e, MultiPartException) else "it can't be read"
+        raise InvalidRequest(f"The body is not valid multipart/form-data: {reason}", param="body") from e
+    try:
+        return [(name, _text_of(part)) for name, part in form.multi_items()]
+    finally:
+        await form.close()
+
+
+def _text_of(part: UploadFile | str) -> str:
+    """A file's content is of no use to a text-to-video model; its name tells that one was sent."""
+    return (part.filename or "file") if isinstance(part, UploadFile) else part
+
+
+def _from_json_text(text: str) -> Any:
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _put(fields: Fields, path: list[str], value: Any) -> None:
+    """Store a value at a path of keys; an empty key appends to a list."""
+    if len(path) > MAX_DEPTH:
+        raise InvalidRequest(f"{path[0]} is nested too deeply.", param=path[0])
+    place: Any = fields
+    for key, following in pairwise(path):
+        place = _step(place, key, [] if following == "" else {}, path)
+    match place, path[-1]:
+        case list(), "":
+            place.append(value)
+        case dict(), key if key:
+            place[key] = value
+        case _:
+            raise _contradiction(path)
+
+
+def _step(place: Any, key: str, empty: Any, path: list[str]) -> Any:
+    """The container below key; lora[][path]=… begins a new element when the last one has that member."""
+    match place:
+        case list() if key == "":
+            is_new = not place or not isinstance(place[-1], dict) or path[-1] in place[-1]
+            if is_new:
+                place.append(empty)
+            return place[-1]
+        case dict() if key:
+            found = place.setdefault(key, empty)
+            if type(found) is type(empty):
+                return found
+    raise _contradiction(path)
+
+
+def _contradiction(path: list[str]) -> InvalidRequest:
+    return InvalidRequest(f"{path[0]} is given in two ways that contradict each other.", param=path[0])
+
+
+def _check_values(fields: Fields) -> None:
+    for name, value in fields.items():
+        _check_text(name, param="body")
+        _check_value(value, param=name, depth=1)
+
+
+def _check_value(value: Any, *, param: str, depth: int) -> None:
+    """Raises InvalidRequest for what JSON parsers let through and nobody can use."""
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(f"{param} is nested too deeply.", param=param)
+    match value:
+        case float() if not math.isfinite(value):
+            raise InvalidRequest(f"{param} must be a finite number, not {value}.", param=param)
+        case str():
+            _check_text(value, param=param)
+        case dict():
+            for name, member in value.items():
+                _check_text(name, param=param)
+                _check_value(member, param=param, depth=depth + 1)
+        case list():
+            for member in value:
+                _check_value(member, param=param, depth=depth + 1)
+
+
+def _check_text(text: str, *, param: str) -> None:
+    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidRequest(f"{param} holds characters that are not text.", param=param)
+
+
+def _unwrapped(fields: Fields) -> Fields:
+    """Members of the wrapper objects, moved to the top unless something stands there already."""
+    lifted: Fields = {}
+    for name in WRAPPERS:
+        if isinstance(fields.get(name), dict):
+            lifted |= fields[name]
+    kept = {name: value for name, value in fields.items() if name not in WRAPPERS or not isinstance(value, dict)}
+    return lifted | kept

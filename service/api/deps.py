@@ -1,0 +1,47 @@
+"""What a handler works with. Opened and closed by the application's lifespan, never by a handler."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.api.fanout import Fanout
+from service.jobs.queue import JobQueue
+from service.jobs.store import VideoStore
+from service.links import Links
+from service.metrics import GatewayMetrics
+from service.settings import Settings
+from service.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The open parts of one gateway process."""
+
+    settings: Settings
+    store: VideoStore
+    queue: JobQueue
+    storage: Storage
+    links: Links
+    metrics: GatewayMetrics
+    fanout: Fanout
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves this request."""
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+def base_url_of(request: Request) -> str:
+    """Where the client reached us, without a slash at the end."""
+    return str(request.base_url).rstrip("/")
+
+
+WithGateway = Annotated[Gateway, Depends(gateway_of)]
+WithBaseUrl = Annotated[str, Depends(base_url_of)]

@@ -1,0 +1,99 @@
+"""For operators and orchestrators: is it alive, ready, healthy; what are its numbers."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from service.api.deps import Gateway, WithGateway
+from service.api.problems import ResponseDocs
+from service.errors import ServiceError
+
+router = APIRouter(tags=["operations"])
+
+
+class Liveness(BaseModel):
+    status: Literal["ok"] = "ok"
+    service: Literal["wanserve"] = "wanserve"
+
+
+class Readiness(BaseModel):
+    status: Literal["ok", "unavailable"]
+    reasons: list[str] = Field([], description="What is missing, a sentence each.")
+
+
+class Health(Readiness):
+    live_workers: int = Field(0, description="Workers with a warm model.")
+    models: list[str] = Field([], description="Models of live workers.")
+    queue_depth: int | None = None
+    running: int | None = None
+
+
+NOT_READY: ResponseDocs = {503: {"model": Readiness, "description": "Not now; `reasons` says why."}}
+NOT_HEALTHY: ResponseDocs = {503: {"model": Health, "description": "Not now; `reasons` says why."}}
+
+
+@router.get("/liveness", summary="The process runs")
+def get_liveness() -> Liveness:
+    return Liveness()
+
+
+@router.get("/ready", responses=NOT_READY, summary="Redis and storage answer")
+def get_readiness(gateway: WithGateway, response: Response) -> Readiness:
+    """For orchestrators: jobs are taken and wait while workers start."""
+    reasons = _reasons(gateway.store.check, gateway.storage.check)
+    response.status_code = 503 if reasons else 200
+    return Readiness(status=_status(reasons), reasons=reasons)
+
+
+@router.get("/health", responses=NOT_HEALTHY, summary="A request would be served now")
+def get_health(gateway: WithGateway, response: Response) -> Health:
+    """Redis and storage answer and a worker with a warm model lives."""
+    reasons = _reasons(gateway.store.check, gateway.storage.check)
+    try:
+        health = _health(gateway, reasons)
+    except ServiceError:
+        health = Health(status="unavailable", reasons=reasons)
+    response.status_code = 200 if health.status == "ok" else 503
+    return health
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
+    summary="Numbers for Prometheus",
+)
+def get_metrics(gateway: WithGateway) -> Response:
+    text = gateway.metrics.scrape(gateway.queue, gateway.store)
+    return Response(text, media_type=gateway.metrics.content_type)
+
+
+def _health(gateway: Gateway, reasons: list[str]) -> Health:
+    workers = gateway.store.live_workers()
+    if not workers:
+        reasons = [*reasons, "No worker with a warm model is alive."]
+    return Health(
+        status=_status(reasons),
+        reasons=reasons,
+        live_workers=len(workers),
+        models=sorted({worker.model for worker in workers}),
+        queue_depth=gateway.queue.depth(),
+        running=gateway.queue.num_running(),
+    )
+
+
+def _reasons(*checks: Callable[[], None]) -> list[str]:
+    """What each failing check says."""
+    reasons = []
+    for check in checks:
+        try:
+            check()
+        except ServiceError as e:
+            reasons.append(e.message)
+    return reasons
+
+
+def _status(reasons: list[str]) -> Literal["ok", "unavailable"]:
+    return "unavailable" if reasons else "ok"

@@ -1,0 +1,71 @@
+"""Around every request: an id on its reply, a metric, a log line."""
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from service.logs import get_logger
+from service.metrics import GatewayMetrics
+
+NOT_A_ROUTE = "(no route)"
+PROBES = ("/health", "/ready")
+_SAFE_ID = re.compile(r"^[\w.:-]{1,128}$", re.ASCII)
+
+log = get_logger(__name__)
+
+
+class RequestTrace:
+    """ASGI middleware. A caller's own x-request-id is kept when it is harmless."""
+
+    def __init__(self, app: ASGIApp, *, metrics: GatewayMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = _request_id(Headers(scope=scope))
+        started = time.monotonic()
+        # What the reply would be if the application raised before it began one.
+        status, head_seconds = 500, None
+
+        async def send_traced(message: Message) -> None:
+            nonlocal status, head_seconds
+            if message["type"] == "http.response.start":
+                status, head_seconds = message["status"], time.monotonic() - started
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        with bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_traced)
+            finally:
+                seconds = time.monotonic() - started if head_seconds is None else head_seconds
+                self._record(scope, status, seconds)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        method, route = scope["method"], _template(scope)
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        self._metrics.request_seconds.labels(method, route).observe(seconds)
+        # Polls and probes would drown the rest.
+        is_ordinary = method in ("GET", "HEAD") and (status < 400 or route in PROBES)
+        write = log.debug if is_ordinary else log.info
+        write("http_request", method=method, route=route, status=status, seconds=round(seconds, 4))
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _SAFE_ID.match(given) else f"req_{uuid.uuid4().hex}"
+
+
+def _template(scope: Scope) -> str:
+    """The route's pattern, never the path itself: ids must not become metric labels."""
+    route = scope.get("route")
+    return NOT_A_ROUTE if route is None else str(route.path)
