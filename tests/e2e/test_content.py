@@ -1,0 +1,58 @@
+"""The file shows what the prompt said: looked at in pixels, after encoding, storage and decoding."""
+
+import io
+from collections.abc import Callable
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from service.jobs.store import VideoStore
+from service.storage import Storage
+from tests.e2e.conftest import Workers
+
+Submit = Callable[..., str]
+WaitUntil = Callable[..., None]
+Frames = NDArray[np.uint8]
+RED, BLUE = 0, 2
+
+
+def decoded(content: bytes) -> Frames:
+    """f h w 3"""
+    with av.open(io.BytesIO(content)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def where(frames: Frames, channel: int) -> NDArray[np.bool_]:
+    """f h w: pixels in which this channel stands out clearly."""
+    levels = frames.astype(int)
+    others = [levels[..., other] for other in range(3) if other != channel]
+    return levels[..., channel] > np.maximum(*others) + 60
+
+
+def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outermost sixteenth of every frame."""
+    width = mask.shape[2] // 16
+    inner = np.zeros_like(mask)
+    inner[:, width:-width, width:-width] = True
+    return mask[~inner]
+
+
+PROMPTS = [("a red ball on a blue background", RED, BLUE), ("一个蓝色的球在红色背景上", BLUE, RED)]
+
+
+def test_ball_and_background_have_the_colours_of_the_prompt(
+    workers: Workers, submit: Submit, store: VideoStore, storage: Storage, wait_until: WaitUntil
+) -> None:
+    workers.start()
+    video_ids = [submit(prompt, seed=1) for prompt, _, _ in PROMPTS]
+    wait_until(lambda: all(store.get(video_id).is_terminal for video_id in video_ids))
+    for video_id, (_, ball, background) in zip(video_ids, PROMPTS, strict=True):
+        asset = store.get(video_id).asset
+        assert asset is not None, workers.logs()
+        frames = decoded(b"".join(storage.read(asset.video.key)))
+        assert frames.shape == (17, 256, 256, 3)
+        assert border(where(frames, background)).mean() > 0.9
+        ball_share = where(frames, ball).mean(axis=(1, 2))
+        assert (ball_share > 0.02).all(), "a frame has no ball"
+        assert (ball_share < 0.6).all(), "a frame is all ball"
