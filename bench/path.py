@@ -1,0 +1,148 @@
+"""How much does the service add to the model? POST to completed, against the stock WanPipeline's own time.
+
+Both make the same clip of the embedded checkpoint, in turns, on the same machine: `python bench/path.py`.
+"""
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import torch
+from diffusers import WanPipeline
+from report import Figure, report
+
+from model.folder import embedded_path
+from service.embedded.process import free_ports
+from service.settings import Settings
+
+GOAL = 1.8
+ROUNDS = int(os.environ.get("ROUNDS", "9"))
+PROMPT = "a red circle moves to the left on a white background"
+STEPS, NUM_FRAMES, SIZE, GUIDANCE_SCALE = 20, 17, 64, 4.0
+POLL_SECONDS = 0.01
+START_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One video through the service."""
+
+    seconds: float
+    stages: dict[str, float]
+
+
+def main() -> int:
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    stock = load_stock()
+    with service() as client:
+        # The first of each pays for lazy initialisation.
+        run_stock(stock, seed=0)
+        run_service(client, seed=0)
+        stock_seconds, served = [], []
+        for seed in range(1, ROUNDS + 1):
+            stock_seconds.append(run_stock(stock, seed=seed))
+            served.append(run_service(client, seed=seed))
+    return report(figures(stock_seconds, served))
+
+
+def figures(stock_seconds: list[float], served: list[Served]) -> Iterator[Figure]:
+    """Medians, and of the ratios of neighbours, so that a slow minute of the machine hits both."""
+    ratios = [video.seconds / seconds for video, seconds in zip(served, stock_seconds, strict=True)]
+    yield Figure("stock WanPipeline", statistics.median(stock_seconds), "s")
+    yield Figure("POST to completed", statistics.median(video.seconds for video in served), "s")
+    yield Figure("POST to completed / stock WanPipeline", statistics.median(ratios), goal=GOAL)
+    for stage in served[0].stages:
+        seconds = statistics.median(video.stages[stage] for video in served)
+        yield Figure(f"  stage {stage}", seconds, "s")
+
+
+def load_stock() -> WanPipeline:
+    pipeline = WanPipeline.from_pretrained(embedded_path(), dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def run_stock(pipeline: WanPipeline, *, seed: int) -> float:
+    """Seconds from the prompt to decoded frames."""
+    started = time.perf_counter()
+    pipeline(
+        PROMPT,
+        width=SIZE,
+        height=SIZE,
+        num_frames=NUM_FRAMES,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        output_type="np",
+    )
+    return time.perf_counter() - started
+
+
+def run_service(client: httpx.Client, *, seed: int) -> Served:
+    """Seconds from POST until the video is seen completed."""
+    request = {"prompt": PROMPT, "num_inference_steps": STEPS, "num_frames": NUM_FRAMES, "seed": seed}
+    started = time.perf_counter()
+    video = client.post("/v1/videos", json=request).raise_for_status().json()
+    while video["status"] not in ("completed", "failed"):
+        time.sleep(POLL_SECONDS)
+        video = client.get(f"/v1/videos/{video['id']}").raise_for_status().json()
+    seconds = time.perf_counter() - started
+    if video["status"] == "failed":
+        raise SystemExit(f"The service failed: {video['error']}")
+    return Served(seconds, video["stage_durations"])
+
+
+@contextlib.contextmanager
+def service() -> Iterator[httpx.Client]:
+    """`wanserve up` with a warm worker, in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="wanserve-bench-") as folder:
+        settings = Settings(data_dir=Path(folder), port=free_ports(["gateway"])["gateway"], log_level="warning")
+        with running(settings), httpx.Client(base_url=address(settings), timeout=30, trust_env=False) as client:
+            wait_until(lambda: is_healthy(client))
+            yield client
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[None]:
+    command = [Path(sys.executable).with_name("wanserve"), "up"]
+    environment = settings.child_environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def address(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"
+
+
+def is_healthy(client: httpx.Client) -> bool:
+    """Whether a request would be served now."""
+    try:
+        return client.get("/health").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"The service was not ready within {START_SECONDS:g} s.")
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
