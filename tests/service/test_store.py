@@ -1,0 +1,169 @@
+"""Records, lists, cards and live workers on a real server."""
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from service.errors import InvalidRequest, ModelNotFound, NoModel, VideoNotFound
+from service.jobs.card import ModelCard
+from service.jobs.queue import JobQueue
+from service.jobs.record import (
+    Asset,
+    AssetFile,
+    Outcome,
+    State,
+    Submission,
+    WorkerInfo,
+    new_execution_id,
+)
+from service.jobs.store import VideoStore
+
+MakeSubmission = Callable[..., Submission]
+
+
+def complete_next(queue: JobQueue) -> Asset:
+    claimed = queue.claim(worker="w1", execution_id=new_execution_id())
+    assert claimed is not None
+    file = AssetFile(key="assets/a/video.mp4", content_type="video/mp4", size_bytes=9)
+    asset = Asset(id=claimed.payload.asset_id, video=file, width=256, height=256, num_frames=17, fps=8)
+    queue.finish(claimed.lease, Outcome.completed(asset, stage_durations={}, inference_time_seconds=1.0, worker="w1"))
+    return asset
+
+
+def worker(name: str, model: str = "wan2.2-t2v-embedded") -> WorkerInfo:
+    return WorkerInfo(name=name, model=model, device="cpu", started_at=1.0, host="h", pid=1)
+
+
+def test_an_unknown_video_is_not_found(store: VideoStore) -> None:
+    for call in (store.get, store.delete):
+        with pytest.raises(VideoNotFound, match="no video video_x"):
+            call("video_x")
+
+
+def test_what_the_caller_said_comes_back(queue: JobQueue, store: VideoStore, submission: MakeSubmission) -> None:
+    said = {"metadata": {"shot": "12"}, "file_name": "ball.mp4", "ignored": ("colour",)}
+    video = queue.submit(submission().model_copy(update=said)).record
+
+    found = store.get(video.id)
+
+    assert (found.metadata, found.file_name, found.ignored) == ({"shot": "12"}, "ball.mp4", ("colour",))
+
+
+def test_pages_follow_one_another_without_gaps(queue: JobQueue, store: VideoStore, submission: MakeSubmission) -> None:
+    ids = [queue.submit(submission(f"ball {i}")).record.id for i in range(7)]
+
+    first = store.list(limit=3)
+    second = store.list(limit=3, after=first.records[-1].id)
+    third = store.list(limit=3, after=second.records[-1].id)
+
+    assert [record.id for page in (first, second, third) for record in page.records] == ids[::-1]
+    assert [page.has_more for page in (first, second, third)] == [True, True, False]
+    assert [record.id for record in store.list(order="asc", limit=100).records] == ids
+
+
+def test_expired_records_are_left_out_of_lists(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+) -> None:
+    ids = [queue.submit(submission(f"ball {i}")).record.id for i in range(6)]
+    for id_ in ids[2:5]:
+        redis.delete(f"wanserve:video:{id_}")
+
+    page = store.list(limit=2)
+
+    assert [record.id for record in page.records] == [ids[5], ids[1]]
+    assert page.has_more
+    assert redis.zcard("wanserve:videos") < 6
+
+
+def test_an_unknown_cursor_is_named(store: VideoStore) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        store.list(after="video_x")
+
+    assert error.value.param == "after"
+
+
+def test_deleting_a_waiting_video_cancels_it_with_its_event(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+) -> None:
+    video = queue.submit(submission()).record
+
+    assert store.delete(video.id) is None
+
+    assert queue.depth() == 0
+    ((_, event),) = redis.xrange("wanserve:outbox")
+    assert (event["video_id"], event["type"], event["state"]) == (video.id, "video.failed", "cancelled")
+    assert store.list().records == ()
+
+
+def test_files_are_free_when_the_last_reference_goes(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+) -> None:
+    first = queue.submit(submission()).record
+    asset = complete_next(queue)
+    second = queue.submit(submission()).record
+
+    assert store.delete(first.id) is None
+    assert store.get(second.id).asset == asset
+    # The cache entry is a reference too; let it expire.
+    redis.delete(*redis.keys("wanserve:cache:*"))
+    assert store.delete(second.id) == asset
+
+
+def test_the_cache_keeps_the_files_of_a_deleted_video(
+    queue: JobQueue, store: VideoStore, submission: MakeSubmission
+) -> None:
+    video = queue.submit(submission()).record
+    complete_next(queue)
+
+    assert store.delete(video.id) is None
+    assert queue.submit(submission()).record.cached
+
+
+def test_a_job_removed_with_rqs_tools_shows_as_failed(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+) -> None:
+    video = queue.submit(submission()).record
+    redis.delete(f"rq:job:{video.job_id}", "rq:queue:standard")
+
+    found = store.get(video.id)
+
+    assert found.error is not None
+    assert (found.state, found.error.code) == (State.FAILED, "job_removed")
+
+
+def test_no_card_means_no_model_yet(store: VideoStore) -> None:
+    with pytest.raises(NoModel) as error:
+        store.card()
+
+    assert (error.value.http_status, error.value.retry_after_seconds) == (503, 5)
+
+
+def test_a_card_answers_to_its_aliases_and_outlives_its_worker(store: VideoStore, card: ModelCard) -> None:
+    store.register_card(card)
+
+    assert store.card() == store.card("EMBEDDED") == store.card("wan2.2-t2v-embedded") == card
+    with pytest.raises(ModelNotFound, match=r"known are: wan2\.2-t2v-embedded") as error:
+        store.card("sora-2")
+    assert (error.value.code, error.value.param) == ("model_not_found", "model")
+
+
+def test_cards_of_live_workers_come_first(store: VideoStore, card: ModelCard) -> None:
+    store.register_card(card)
+    store.register_card(card.model_copy(update={"id": "z-model", "aliases": ()}))
+    store.report_alive(worker("w1", "z-model"), ttl_seconds=30)
+
+    assert [known.id for known in store.cards()] == ["z-model", "wan2.2-t2v-embedded"]
+
+
+def test_a_worker_is_live_until_it_leaves_or_goes_silent(
+    store: VideoStore, redis: Redis, wait_until: Callable[..., None]
+) -> None:
+    store.report_alive(worker("w1"), ttl_seconds=60)
+    store.report_alive(worker("w2"), ttl_seconds=0.05)
+    wait_until(lambda: [info.name for info in store.live_workers()] == ["w1"])
+
+    store.report_gone("w1")
+
+    assert store.live_workers() == ()
+    assert redis.scard("wanserve:workers") == 0
