@@ -5,11 +5,15 @@ bucket of its own.
 """
 
 import os
+import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis
 
@@ -39,6 +43,49 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
     settings = Settings(data_dir=tmp_path_factory.mktemp("servers"))
     with EmbeddedServers.start(settings) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """free_port() is a port on 127.0.0.1 that nobody uses now."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def up_address(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
+    """The address of a whole `wanserve up`: its own servers, a gateway and a worker with the embedded checkpoint."""
+    folder = tmp_path_factory.mktemp("up")
+    settings = Settings(data_dir=folder / "data", port=free_port())
+    log = folder / "up.log"
+    environment = settings.child_environment() | {"OMP_NUM_THREADS": "1"}
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "service.cli", "up"]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{settings.port}"
+        deadline = time.monotonic() + 300
+        while not is_healthy(address):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def is_healthy(address: str) -> bool:
+    """Whether a gateway there would serve a request now."""
+    try:
+        return httpx.get(f"{address}/health", timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture

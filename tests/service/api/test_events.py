@@ -1,0 +1,91 @@
+"""GET /v1/videos/{id}/events."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+from redis import Redis
+
+from service.jobs.card import ModelCard
+from service.jobs.record import Progress
+from service.jobs.store import VideoStore
+from service.settings import Settings
+from tests.service.api.conftest import FakeWorker, serving
+
+Event = tuple[str, dict[str, Any]]
+
+
+def events_of(answer: httpx.Response) -> Iterator[Event]:
+    name = ""
+    for line in answer.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def test_a_stream_begins_with_the_present_and_ends_with_the_video(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+
+    with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = events_of(answer)
+        name, video = next(events)
+        assert (name, video["status"], video["queue_position"]) == ("progress", "queued", 0)
+        worker.finish()
+        rest = list(events)
+
+    assert [name for name, _ in rest][-1] == "completed"
+    assert rest[-1][1]["status"] == "completed"
+    assert rest[-1][1]["output"]["url"]
+
+
+def test_progress_reaches_every_stream(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    path = f"/v1/videos/{video_id}/events"
+
+    with client.stream("GET", path) as one, client.stream("GET", path) as other:
+        streams = [events_of(one), events_of(other)]
+        for events in streams:
+            next(events)
+        lease = worker.claim().lease
+        worker.queue.report(lease, Progress(stage="denoise", step=9, num_steps=20, percent=45))
+        for events in streams:
+            assert any(video["progress"] == 45 for _, video in events)
+
+
+def test_a_failed_video_ends_its_stream(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    worker.fail("out_of_memory", "Too little memory.")
+
+    with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+        [(name, video)] = events_of(answer)
+
+    assert (name, video["error"]["code"]) == ("failed", "out_of_memory")
+
+
+def test_a_deleted_video_ends_its_stream(client: httpx.Client) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+
+    with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+        events = events_of(answer)
+        next(events)
+        client.delete(f"/v1/videos/{video_id}")
+        names = [name for name, _ in events]
+
+    assert names[-1] == "deleted"
+
+
+def test_a_gateway_that_stops_ends_its_streams(
+    gateway_settings: Settings, redis: Redis, store: VideoStore, card: ModelCard, free_port: Callable[[], int]
+) -> None:
+    store.register_card(card)
+    settings = gateway_settings.with_changes(port=free_port())
+    with serving(settings) as server, httpx.Client(base_url=f"http://127.0.0.1:{settings.port}") as client:
+        video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+        with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+            events = events_of(answer)
+            next(events)
+            server.handle_exit(15, None)
+            assert list(events) == []
