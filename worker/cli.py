@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from service.embedded import attach
 from service.errors import InvalidRequest, ServiceError, StartupError
 from service.logs import configure_logs
 from service.settings import Settings
@@ -69,7 +70,7 @@ def add_generate(commands: "Commands") -> None:
 def run_worker_command(_arguments: argparse.Namespace) -> int:
     """0 after a request to stop, 2 for settings or a checkpoint that can't be served, 1 for anything else."""
     try:
-        settings = Settings.load()
+        settings = attach(Settings.load())
         configure_logs(settings, process="worker")
         from model.errors import CheckpointError, EngineError
         from worker.process import run_worker

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 
 from model.engine import Engine
-from service.embedded import attach
+from service.errors import Unavailable
 from service.jobs.connection import connect, connect_bytes
 from service.jobs.queue import QUEUE, JobQueue
 from service.jobs.record import WorkerInfo
@@ -37,11 +37,10 @@ log = get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> None:
-    """Serve jobs until SIGTERM or SIGINT.
+    """Serve jobs until SIGTERM or SIGINT. settings: with redis_url, as attach() fills it in.
 
     Raises StartupError, CheckpointError, ValueError (no such device) and DeviceLost.
     """
-    settings = attach(settings)
     with contextlib.ExitStack() as opened:
         registry = CollectorRegistry()
         metrics = WorkerMetrics(registry)
@@ -111,7 +110,9 @@ def _announced(presence: Presence, shutdown: Shutdown, metrics: WorkerMetrics) -
         yield
     finally:
         metrics.ready.set(0)
-        insist(presence.leave, may_go_on=lambda: shutdown.seconds_left > 1, name="queue")
+        with contextlib.suppress(Unavailable):
+            # What it said of itself runs out anyway.
+            presence.leave()
         log.info("worker_ended")
 
 
@@ -128,5 +129,5 @@ def _worker_info(name: str, engine: Engine, settings: Settings) -> WorkerInfo:
 
 
 def _redis_url(settings: Settings) -> str:
-    assert settings.redis_url is not None, "attach() fills it in"
+    assert settings.redis_url is not None
     return settings.redis_url

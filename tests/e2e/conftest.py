@@ -1,5 +1,6 @@
 """Worker processes on the real servers, as an operator runs them."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -59,9 +60,15 @@ class Workers:
 
 
 @pytest.fixture
+def wait_until(wait_until: WaitUntil) -> WaitUntil:
+    """A worker takes seconds of a whole core to start; on a busy machine that is minutes."""
+    return functools.partial(wait_until, seconds=300.0)
+
+
+@pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Attempts enough for a storm; leases short, but longer than two busy cores keep a thread waiting."""
-    return settings.with_changes(lease_seconds=3.0, heartbeat_seconds=0.5, max_attempts=10)
+    return settings.with_changes(lease_seconds=5.0, heartbeat_seconds=0.5, max_attempts=10)
 
 
 @pytest.fixture

@@ -4,10 +4,14 @@ import io
 from collections.abc import Callable
 
 import av
+import httpx
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from service.embedded.process import free_ports
 from service.jobs.store import VideoStore
+from service.settings import Settings
 from service.storage import Storage
 from tests.e2e.conftest import Workers
 
@@ -38,11 +42,16 @@ def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask[~inner]
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.with_changes(worker_metrics_port=free_ports(["metrics"])["metrics"])
+
+
 PROMPTS = [("a red ball on a blue background", RED, BLUE), ("一个蓝色的球在红色背景上", BLUE, RED)]
 
 
 def test_ball_and_background_have_the_colours_of_the_prompt(
-    workers: Workers, submit: Submit, store: VideoStore, storage: Storage, wait_until: WaitUntil
+    workers: Workers, submit: Submit, store: VideoStore, storage: Storage, settings: Settings, wait_until: WaitUntil
 ) -> None:
     workers.start()
     video_ids = [submit(prompt, seed=1) for prompt, _, _ in PROMPTS]
@@ -56,3 +65,7 @@ def test_ball_and_background_have_the_colours_of_the_prompt(
         ball_share = where(frames, ball).mean(axis=(1, 2))
         assert (ball_share > 0.02).all(), "a frame has no ball"
         assert (ball_share < 0.6).all(), "a frame is all ball"
+    metrics = httpx.get(f"http://{settings.host}:{settings.worker_metrics_port}/metrics", trust_env=False).text
+    assert 'wanserve_jobs_finished_total{outcome="completed"} 2.0' in metrics
+    assert "wanserve_denoising_steps_total 40.0" in metrics
+    assert "wanserve_worker_ready 1.0" in metrics

@@ -16,7 +16,7 @@ WaitUntil = Callable[..., None]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.with_changes(stall_seconds=4.0)
+    return settings.with_changes(stall_seconds=8.0)
 
 
 def test_job_of_a_hung_worker_is_completed_by_another(

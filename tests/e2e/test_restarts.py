@@ -42,7 +42,7 @@ def test_twenty_jobs_survive_five_kills_and_are_told_about_once_each(
         video_ids += [submit(f"a red circle {kill} {i}", num_inference_steps=10, num_frames=5) for i in range(4)]
         kill_one_at_work(workers, store, video_ids, wait_until)
         workers.start(step_seconds=0.02)
-    wait_until(lambda: all(store.get(video_id).is_terminal for video_id in video_ids), seconds=120)
+    wait_until(lambda: all(store.get(video_id).is_terminal for video_id in video_ids))
     assert {store.get(video_id).state for video_id in video_ids} == {State.COMPLETED}, workers.logs()
     assert sorted(events()) == sorted((video_id, "video.completed") for video_id in video_ids)
     assert any(store.get(video_id).attempt > 1 for video_id in video_ids)

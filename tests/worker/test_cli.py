@@ -68,6 +68,14 @@ def test_what_cannot_be_made_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_worker_without_servers_says_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANSERVE_DATA_DIR", str(tmp_path))
+    assert run("worker") == 2
+    assert "start `wanserve up`, or set REDIS_URL" in capsys.readouterr().err
+
+
 def test_worker_with_a_bad_setting_says_which_and_what_is_legal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
