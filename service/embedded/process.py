@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ POLL_SECONDS = 0.03
 MIN_FREE_BYTES = 256 * 2**20
 NUM_LAUNCHES = 3
 """A free port can be taken between finding and using it."""
+
+_LIFELINE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("lifeline.py")))
 
 log = get_logger(__name__)
 
@@ -76,7 +79,7 @@ class EmbeddedServer(ABC):
         return self.folder / "server.log"
 
     def start(self) -> None:
-        """Ready when it returns. Raises EmbeddedServerError."""
+        """Ready when it returns. It lives no longer than the calling thread. Raises EmbeddedServerError."""
         try:
             self._check_folder()
             with _locked(self.folder / "lock"):
@@ -175,7 +178,7 @@ class EmbeddedServer(ABC):
     def _launch(self, ports: dict[str, int]) -> None:
         with self.log_file.open("wb") as output:
             process = subprocess.Popen(
-                [str(part) for part in self.command(ports)],
+                [*_LIFELINE, str(os.getpid()), *(str(part) for part in self.command(ports))],
                 cwd=self.folder,
                 env={**os.environ, **self.environment()},
                 stdin=subprocess.DEVNULL,

@@ -25,7 +25,8 @@ class EmbeddedServers:
     def start(cls, settings: Settings) -> Self:
         """Start, or reuse what lives already under the same data_dir; ready when it returns.
 
-        Servers whose owner died are stopped first. Raises EmbeddedServerError, which says what to do.
+        Servers whose owner died are stopped first. Call it and revive() from a thread that lives as long as
+        they shall. Raises EmbeddedServerError, which says what to do.
         """
         servers = cls(settings)
         try:

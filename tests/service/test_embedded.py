@@ -140,20 +140,37 @@ def test_the_owner_stops_its_server_when_it_leaves(
         attach(valkey_only)
 
 
-def test_an_orphan_of_a_killed_owner_is_stopped_and_its_data_kept(
-    valkey_only: Settings, owner: subprocess.Popen[str]
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal")
+def test_a_killed_owner_takes_its_server_with_it(
+    valkey_only: Settings, owner: subprocess.Popen[str], wait_until: Callable[..., None]
 ) -> None:
-    orphan = run_file(valkey_only)
-    with connect(str(attach(valkey_only).redis_url)) as redis:
-        redis.set("k", "v")
+    run = run_file(valkey_only)
+    assert run.is_alive
+
     owner.kill()
     owner.wait()
-    assert orphan.is_alive
 
-    with EmbeddedServers.start(valkey_only) as servers:
-        assert not orphan.is_alive
-        with connect(str(servers.settings.redis_url)) as redis:
-            assert redis.get("k") == "v"
+    wait_until(lambda: not run.is_alive)
+
+
+def test_an_orphan_is_stopped_and_its_data_kept(valkey_only: Settings, wait_until: Callable[..., None]) -> None:
+    # As on a system without the parent-death signal: the server lives, its owner does not.
+    valkey = Valkey(valkey_only.data_dir)
+    valkey.folder.mkdir(parents=True)
+    ports = free_ports(valkey.port_names)
+    with subprocess.Popen(valkey.command(ports), cwd=valkey.folder, stdout=subprocess.DEVNULL) as process:
+        started = process_start(process.pid)
+        assert started is not None
+        orphan = RunFile(pid=process.pid, started=started, owner_pid=1, owner_started="x", ports=ports)
+        valkey.run_file.write_text(orphan.model_dump_json())
+        wait_until(lambda: valkey.is_ready(ports))
+        with connect(str(attach(valkey_only).redis_url)) as redis:
+            redis.set("k", "v")
+
+        with EmbeddedServers.start(valkey_only) as servers:
+            assert not orphan.is_alive
+            with connect(str(servers.settings.redis_url)) as redis:
+                assert redis.get("k") == "v"
 
 
 def test_a_server_that_died_comes_back_on_its_port(valkey_only: Settings, wait_until: Callable[..., None]) -> None:
