@@ -80,7 +80,7 @@ def service_card() -> dict[str, object]:
 
     return {
         "id": "wan2.2-t2v-embedded",
-        "aliases": ["embedded"],
+        "aliases": ["embedded", "wan2.2-t2v-plus"],
         "native_sizes": [[SIDE_PIXELS, SIDE_PIXELS]],
         "delivery_short_side": 256,
         "num_frames": {"min": 1, "max": NUM_FRAMES, "default": NUM_FRAMES},
