@@ -98,7 +98,7 @@ class JobQueue:
         answer = self._claim(args=[QUEUE, worker, execution_id, lease_seconds, _iso_now()])
         if answer is None:
             return None
-        job_id, payload, attempt, retries_left, waited_seconds = answer
+        job_id, payload, attempt, waited_seconds = answer
         lease = Lease(job_id=job_id, execution_id=execution_id)
         try:
             parsed = JobPayload.model_validate_json(payload)
@@ -106,14 +106,7 @@ class JobQueue:
             message = "The job was written by another version of wanserve. Submit it again."
             self.finish(lease, Outcome.failed("incompatible_job", message, worker=worker))
             return None
-        return Claim(
-            lease=lease,
-            payload=parsed,
-            queue=QUEUE,
-            attempt=attempt,
-            max_attempts=attempt + retries_left,
-            waited_seconds=float(waited_seconds),
-        )
+        return Claim(lease=lease, payload=parsed, attempt=attempt, waited_seconds=float(waited_seconds))
 
     @redis_errors()
     def wait_for_work(self, *, timeout_seconds: float) -> bool:
@@ -198,11 +191,6 @@ class JobQueue:
     def num_running(self) -> int:
         """Jobs that are leased. O(1)."""
         return self._redis.zcard("wanserve:leases")
-
-    @redis_errors()
-    def position(self, job_id: str) -> int | None:
-        """0 is next; None when the job does not wait."""
-        return cast(int | None, self._redis.lpos(f"rq:queue:{QUEUE}", job_id))
 
     @redis_errors()
     def _hand_back(self, lease: Lease, *, reason: str) -> Verdict:

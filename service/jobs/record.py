@@ -105,10 +105,6 @@ class VideoRequest(Wire):
     seed: int
 
     @property
-    def duration_seconds(self) -> float:
-        return self.num_frames / self.fps
-
-    @property
     def rows_per_step(self) -> int:
         """2 where classifier-free guidance is on for either expert."""
         return 2 if max(self.guidance_scale, self.guidance_scale_2) > 1 else 1
@@ -217,11 +213,9 @@ class Claim(Wire):
 
     lease: Lease
     payload: JobPayload
-    queue: str
     attempt: int
     """1 for the first start."""
 
-    max_attempts: int
     waited_seconds: float
     """From submit to this claim."""
 
@@ -392,7 +386,6 @@ class WorkerInfo(Wire):
     name: str
     model: str
     device: str
-    num_slots: int = 1
     started_at: float
     host: str
     pid: int

@@ -69,7 +69,7 @@ def test_a_job_goes_from_queued_to_completed_with_one_event(
     claimed = claim(queue)
     assert store.get(video.id).status == "in_progress"
     assert claimed.payload.request == video.request
-    assert (claimed.attempt, claimed.max_attempts) == (1, 3)
+    assert claimed.attempt == 1
 
     assert queue.finish(claimed.lease, completed(claimed)) is Verdict.COMMITTED
     done = store.get(video.id)
@@ -395,6 +395,30 @@ def test_a_new_request_does_not_join_a_job_that_is_being_cancelled(queue: JobQue
     queue.cancel(video.id)
 
     assert queue.submit(submission()).kind is SubmitKind.QUEUED
+
+
+def test_the_end_of_a_cancelled_job_does_not_hide_its_successor_from_twins(
+    queue: JobQueue, submission: MakeSubmission
+) -> None:
+    video = queue.submit(submission()).record
+    old = claim(queue)
+    queue.cancel(video.id)
+    successor = queue.submit(submission()).record
+
+    queue.finish(old.lease, Outcome.cancelled())
+
+    twin = queue.submit(submission())
+    assert (twin.kind, twin.record.job_id) == (SubmitKind.JOINED, successor.job_id)
+
+
+def test_a_job_that_nobody_wants_is_not_handed_back_to_the_queue(queue: JobQueue, submission: MakeSubmission) -> None:
+    video = queue.submit(submission()).record
+    claimed = claim(queue)
+    queue.cancel(video.id)
+
+    assert queue.release(claimed.lease) is Verdict.COMMITTED
+
+    assert (queue.depth(), queue.num_running()) == (0, 0)
 
 
 def test_cancelling_an_unknown_video_is_an_error(queue: JobQueue) -> None:

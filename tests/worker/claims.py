@@ -13,9 +13,7 @@ def claim_of(params: GenerationParams, *, fingerprint: str, side: int = 256) -> 
     return Claim(
         lease=Lease(job_id=job_id, execution_id=new_execution_id()),
         payload=payload,
-        queue="standard",
         attempt=1,
-        max_attempts=3,
         waited_seconds=0.1,
     )
 

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- ARGV: queue, worker, execution, lease seconds, ISO stamp.
--- Answers {job id, payload, attempt, retries left, seconds waited}, or nothing.
+-- Answers {job id, payload, attempt, seconds waited}, or nothing.
 local queue, worker, execution, lease, iso = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local claim = 'wanserve:claim:' .. execution
 
 local function answer(id)
-  local job = call('HMGET', job_key(id), 'payload', 'number_of_retries', 'retries_left', 'submitted_at', 'claimed_at')
-  return {id, job[1], tonumber(job[2] or '0') + 1, tonumber(job[3] or '0'), stamp(tonumber(job[5]) - tonumber(job[4]))}
+  local job = call('HMGET', job_key(id), 'payload', 'number_of_retries', 'submitted_at', 'claimed_at')
+  return {id, job[1], tonumber(job[2] or '0') + 1, stamp(tonumber(job[4]) - tonumber(job[3]))}
 end
 
 -- Asked again because the reply was lost.
