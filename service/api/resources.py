@@ -66,7 +66,7 @@ class Video(BaseModel):
     object: Literal["video"] = "video"
     created_at: int = Field(description="Unix seconds.")
     completed_at: int | None = None
-    expires_at: int | None = Field(None, description="When the record and its files are removed.")
+    expires_at: int | None = Field(None, description="When the record is removed.")
     status: Literal["queued", "in_progress", "completed", "failed"]
     progress: int = Field(ge=0, le=100, description="Never goes back; 100 only when completed.")
     model: str
