@@ -55,13 +55,21 @@ def refusal(method: str, headers: Headers) -> str | None:
     if not is_loopback(_name_of(host)):
         return f"Host {host!r} is not this machine: without API keys only 127.0.0.1 and localhost are served."
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _place_of(origin) != host.lower():
         return f"A page of {origin} may not use this service: without API keys only its own pages may."
     if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return None
     if _is_followed_link(method, headers):
         return None
     return "A page of another site may not use this service: without API keys only its own pages may."
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port; a malformed Origin names no place, and is foreign everywhere."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:

@@ -41,6 +41,8 @@ def test_this_machine_and_our_own_page_may(headers: dict[str, str]) -> None:
         {"host": "[::1"},
         {"host": HERE, "origin": "https://evil.example"},
         {"host": HERE, "origin": "null"},
+        {"host": HERE, "origin": ""},
+        {"host": HERE, "origin": "http://["},
         {"host": HERE, "origin": "http://127.0.0.1:9999"},
         {"host": HERE, "sec-fetch-site": "cross-site"},
         {"host": HERE, "sec-fetch-site": "same-site"},

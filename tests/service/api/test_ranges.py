@@ -22,6 +22,8 @@ from service.errors import RangeNotSatisfiable
         ("bytes=0-1,4-5", None),
         ("lines=0-1", None),
         ("bytes=a-b", None),
+        (f"bytes={'9' * 5000}-", None),
+        (f"bytes=0-{'9' * 5000}", None),
     ],
 )
 def test_one_range_is_understood_and_others_get_the_whole_file(header: str | None, wanted: object) -> None:
