@@ -13,6 +13,7 @@ from service.metrics import GatewayMetrics
 
 NOT_A_ROUTE = "(no route)"
 PROBES = ("/health", "/ready")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID = re.compile(r"^[\w.:-]{1,128}$", re.ASCII)
 
 log = get_logger(__name__)
@@ -51,7 +52,7 @@ class RequestTrace:
                 self._record(scope, status, seconds)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        method, route = scope["method"], _template(scope)
+        method, route = _method(scope), _template(scope)
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.request_seconds.labels(method, route).observe(seconds)
         # Polls and probes would drown the rest.
@@ -63,6 +64,11 @@ class RequestTrace:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _SAFE_ID.match(given) else f"req_{uuid.uuid4().hex}"
+
+
+def _method(scope: Scope) -> str:
+    """A caller may invent methods; they must not become metric labels."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _template(scope: Scope) -> str:

@@ -38,6 +38,15 @@ def test_metrics_count_requests_by_route_and_the_queue(client: httpx.Client) -> 
     assert "nowhere" not in text
 
 
+def test_an_invented_method_is_counted_as_other(client: httpx.Client) -> None:
+    client.request("MKCALENDAR", "/v1/videos")
+
+    text = client.get("/metrics").text
+
+    assert 'method="other"' in text
+    assert "MKCALENDAR" not in text
+
+
 def test_every_reply_has_a_request_id(client: httpx.Client) -> None:
     for path in ("/liveness", "/nowhere", "/v1/videos/video_nothing", "/"):
         assert client.get(path).headers["x-request-id"].startswith("req_")
