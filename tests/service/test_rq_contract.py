@@ -126,3 +126,19 @@ def test_a_job_that_a_stock_client_put_in_is_never_run(queue: JobQueue, rq_queue
 
     assert foreign.get_status(refresh=True) is JobStatus.FAILED
     assert FailedJobRegistry(queue=rq_queue).get_job_ids() == [foreign.id]
+
+
+def test_a_job_that_has_ended_is_not_run_again_by_rq_requeue(
+    queue: JobQueue, rq_queue: Queue, submission: MakeSubmission
+) -> None:
+    job_id = queue.submit(submission()).record.job_id
+    queue.finish(claim(queue).lease, Outcome.failed("out_of_memory", "Too small.", worker="w1"))
+    FailedJobRegistry(queue=rq_queue, serializer="json").requeue(job_id)
+    assert rq_queue.job_ids == [job_id]
+
+    assert queue.claim(worker="w1", execution_id=new_execution_id()) is None
+
+    job = Job.fetch(job_id, connection=rq_queue.connection, serializer="json")
+    assert (job.get_status(), rq_queue.job_ids) == (JobStatus.FAILED, [])
+    assert FailedJobRegistry(queue=rq_queue).get_job_ids() == [job_id]
+    assert 0 < rq_queue.connection.ttl(f"rq:job:{job_id}") <= 604_800

@@ -20,8 +20,11 @@ while true do
     return false
   end
   local key = job_key(id)
-  local job = call('HMGET', key, 'status', 'payload')
-  if job[1] == 'queued' and not job[2] then
+  local job = call('HMGET', key, 'status', 'payload', 'ended_as')
+  if job[1] == 'queued' and job[3] then
+    -- Put back by `rq requeue`: a job ends once.
+    register_end(id, queue, job[3], iso)
+  elseif job[1] == 'queued' and not job[2] then
     -- Put here by a stock RQ client: run nothing that SUBMIT did not check.
     end_job(id, queue, 'failed', failed_outcome('foreign_job', 'Not a job of this service.'), nil, iso)
   elseif job[1] == 'queued' then

@@ -76,14 +76,21 @@ end
 
 local RQ_STATUS = {completed = 'finished', failed = 'failed', cancelled = 'canceled', expired = 'canceled'}
 
--- Ends a job and every video that follows it. asset_id is given only with completed.
-local function end_job(job_id, queue, state, outcome, asset_id, iso)
+-- What RQ's own tools see of a job that has ended.
+local function register_end(job_id, queue, state, iso)
   local key = job_key(job_id)
   local retention = retention_of(job_id)
   local status = RQ_STATUS[state]
   call('HSET', key, 'status', status, 'ended_as', state, 'ended_at', iso)
   call('EXPIRE', key, retention)
   call('ZADD', 'rq:' .. status .. ':' .. queue, stamp(now + retention), job_id)
+end
+
+-- Ends a job and every video that follows it. asset_id is given only with completed.
+local function end_job(job_id, queue, state, outcome, asset_id, iso)
+  local key = job_key(job_id)
+  local retention = retention_of(job_id)
+  register_end(job_id, queue, state, iso)
   for _, video_id in ipairs(call('SMEMBERS', followers_key(job_id))) do
     end_video(video_id, job_id, state, outcome, asset_id, retention)
   end
