@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -13,7 +12,7 @@ from service.api.problems import ResponseDocs, problem_docs
 from service.api.ranges import is_same_file, names_etag, wanted_range
 from service.errors import ObjectNotFound, VideoNotReady
 from service.jobs.record import AssetFile, VideoRecord
-from service.links import variant_file
+from service.links import content_disposition, variant_file
 from service.storage import StoredObject
 
 router = APIRouter(prefix="/videos", tags=["videos"])
@@ -75,19 +74,10 @@ def _headers(record: VideoRecord, file: AssetFile, stored: StoredObject) -> dict
         "Accept-Ranges": "bytes",
         # A copy must be asked about each time: after DELETE the file is gone.
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": _disposition(record, file),
+        "Content-Disposition": content_disposition(record, file),
         "Content-Type": file.content_type,
         "ETag": stored.etag,
     }
-
-
-def _disposition(record: VideoRecord, file: AssetFile) -> str:
-    """The name for a saved file, in the two ways of RFC 6266."""
-    suffix = "." + file.key.rpartition(".")[2]
-    stem = (record.file_name or record.id).removesuffix(suffix)
-    ascii_stem = stem if stem.isascii() else record.id
-    name = f'inline; filename="{ascii_stem}{suffix}"'
-    return name if stem.isascii() else f"{name}; filename*=UTF-8''{quote(stem + suffix, safe='')}"
 
 
 def _reply(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -29,7 +29,7 @@ STREAM_DOCS: ResponseDocs = {
 
 
 @router.get("/{video_id}/events", response_class=StreamingResponse, responses=STREAM_DOCS, summary="Follow a video")
-def follow_video(gateway: WithGateway, base_url: WithBaseUrl, request: Request, video_id: str) -> StreamingResponse:
+def follow_video(gateway: WithGateway, base_url: WithBaseUrl, video_id: str) -> StreamingResponse:
     """Begins with the present state, ends with the video."""
     record = gateway.store.get(video_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -58,8 +58,13 @@ def create_video(
     With `"strict": true` they are refused instead. Answers 200 at once; poll the video, or read its events.
     """
     try:
-        resolved, card = _resolve(gateway, fields)
-        submitted = gateway.queue.submit(_submission(fields, resolved, card, idempotency_key=idempotency_key))
+        asked = parse(fields)
+        card = gateway.store.card(asked.model)
+        resolved = _resolve(asked, card)
+        submission = _submission(
+            asked, resolved, card, body_fingerprint=body_fingerprint(fields), idempotency_key=idempotency_key
+        )
+        submitted = gateway.queue.submit(submission)
     except ServiceError as e:
         gateway.metrics.refused.labels(e.code).inc()
         raise
@@ -143,21 +148,26 @@ def _eta(gateway: Gateway, record: VideoRecord) -> float | None:
     return eta_seconds(record, cards[0] if cards else None, num_workers=num_workers)
 
 
-def _resolve(gateway: Gateway, fields: Fields) -> tuple[ResolvedVideo, ModelCard]:
-    asked = parse(fields)
-    card = gateway.store.card(asked.model)
+def _resolve(asked: RequestedVideo, card: ModelCard) -> ResolvedVideo:
     resolved = resolve(asked, card)
     check_prompts(resolved.request.prompt, resolved.request.negative_prompt)
-    return resolved, card
+    return resolved
 
 
-def _submission(fields: Fields, resolved: ResolvedVideo, card: ModelCard, *, idempotency_key: str | None) -> Submission:
-    asked, request = parse(fields), resolved.request
+def _submission(
+    asked: RequestedVideo,
+    resolved: ResolvedVideo,
+    card: ModelCard,
+    *,
+    body_fingerprint: str,
+    idempotency_key: str | None,
+) -> Submission:
+    request = resolved.request
     return Submission(
         request=request,
         fingerprint=card.fingerprint,
         idempotency_key=idempotency_key,
-        body_fingerprint=body_fingerprint(fields),
+        body_fingerprint=body_fingerprint,
         ignored=resolved.ignored,
         metadata=asked.metadata,
         file_name=asked.file_name,

@@ -59,7 +59,7 @@ function showModel(model) {
   showQualities(model.quality);
   setRange($("frames"), model.num_frames, model.frame_stride, model.num_frames.default);
   setRange($("steps"), model.limits.num_inference_steps, 1, model.defaults.num_inference_steps);
-  setRange($("fps"), model.fps, 1, model.fps.default);
+  setNumber($("fps"), model.fps, model.fps.default);
   setNumber($("shift"), model.limits.flow_shift, model.defaults.flow_shift);
   setGuidance(model.defaults);
   setNumber($("guidance"), model.limits.guidance_scale, model.defaults.guidance_scale);
@@ -161,10 +161,9 @@ const checked = (name) => document.querySelector(`input[name="${name}"]:checked`
 
 function showLengths() {
   const frames = Number($("frames").value);
-  const seconds = frames / Number($("fps").value);
+  const seconds = frames / (Number($("fps").value) || state.model.fps.default);
   $("frames-text").value = `${frames} ${frames === 1 ? "frame" : "frames"} · ${seconds.toFixed(1)} s`;
   $("steps-text").value = $("steps").value;
-  $("fps-text").value = $("fps").value;
   checkQuality();
 }
 
