@@ -37,7 +37,7 @@ class Links:
         presigned = self._storage.presigned_url(
             file.key,
             seconds=self._settings.link_seconds,
-            content_disposition=f'inline; filename="{download_name(record, file)}"',
+            content_disposition=content_disposition(record, file),
         )
         expires = int(now) + self._settings.link_seconds
         if presigned is not None:
@@ -77,9 +77,13 @@ def variant_file(record: VideoRecord, variant: str) -> AssetFile | None:
             return None
 
 
-def download_name(record: VideoRecord, file: AssetFile) -> str:
-    """What a saved file is called: the caller's own name, or the video's id, with the object's suffix."""
+def content_disposition(record: VideoRecord, file: AssetFile) -> str:
+    """The header that names a saved file, in the two ways of RFC 6266, in ASCII: signed links carry it too.
+
+    The name is the caller's own, or the video's id, with the object's suffix.
+    """
     suffix = "." + file.key.rpartition(".")[2]
     stem = (record.file_name or record.id).removesuffix(suffix)
-    # Some stores refuse other letters in a signed link; browsers then take the id.
-    return (stem if stem.isascii() else record.id) + suffix
+    ascii_stem = stem if stem.isascii() else record.id
+    name = f'inline; filename="{ascii_stem}{suffix}"'
+    return name if stem.isascii() else f"{name}; filename*=UTF-8''{quote(stem + suffix, safe='')}"

@@ -101,6 +101,18 @@ def test_a_public_store_gets_presigned_links(settings: Settings, record: VideoRe
     assert "X-Amz-Expires=3600" in link.url
 
 
+def test_a_presigned_link_keeps_a_name_in_any_script(settings: Settings, record: VideoRecord) -> None:
+    named = record.model_copy(update={"file_name": "红球.mp4"})
+
+    link = make(settings, s3_public_endpoint="https://s3.example.com").link(
+        named, variant="video", base_url="http://gateway", now=NOW
+    )
+
+    assert link is not None
+    [disposition] = parse_qs(urlsplit(link.url).query)["response-content-disposition"]
+    assert disposition == "inline; filename=\"video_1.mp4\"; filename*=UTF-8''%E7%BA%A2%E7%90%83.mp4"
+
+
 def test_a_cdn_wins_over_everything(settings: Settings, record: VideoRecord) -> None:
     link = make(settings, cdn_base_url="https://cdn.example.com/", s3_public_endpoint="https://s3.example.com").link(
         record, variant="video", base_url="http://gateway", now=NOW
