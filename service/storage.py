@@ -90,10 +90,12 @@ class S3Storage:
         with _s3_errors():
             self._client.head_bucket(Bucket=self._bucket)
 
-    def list_buckets(self) -> list[str]:
-        """Names of all buckets that the credentials see."""
+    def probe(self) -> None:
+        """Raises StorageUnavailable unless an object can be written and read now; leaves it behind."""
+        self.ensure_bucket()
         with _s3_errors():
-            return [bucket["Name"] for bucket in self._client.list_buckets()["Buckets"]]
+            self._client.put_object(Bucket=self._bucket, Key=".probe", Body=b"ok")
+            self._client.get_object(Bucket=self._bucket, Key=".probe")["Body"].read()
 
     def put_file(
         self, key: str, file: Path, *, content_type: str, metadata: Mapping[str, str] | None = None

@@ -1,5 +1,6 @@
 """The embedded S3 server: SeaweedFS in one process, on loopback."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -35,9 +36,26 @@ SOCKETS = {
     "admin-grpc": "admin.port.grpc",
 }
 
+JWT_KEYS = (
+    "WEED_JWT_SIGNING_KEY",
+    "WEED_JWT_SIGNING_READ_KEY",
+    "WEED_JWT_FILER_SIGNING_KEY",
+    "WEED_JWT_FILER_SIGNING_READ_KEY",
+)
+"""Writing to and reading from the volume server and the filer."""
+
+NO_ORIGIN = "http://none.invalid"
+"""An empty list would allow every origin."""
+
 
 class SeaweedFS(EmbeddedServer):
-    """Its filer port serves objects without credentials: never bind it to anything but loopback."""
+    """Only S3 is for clients, and it asks for our credentials.
+
+    A browser reaches every loopback port for any website, so that the others do nothing unsigned: filer and
+    master have no HTTP interface, the volume server wants a token for each object. What still answers anyone
+    tells of the server itself, never of an object: the master's overview page, the volume server's /status,
+    health checks, the admin port's /metrics.
+    """
 
     name = "seaweedfs"
     port_names = PORT_NAMES
@@ -71,7 +89,10 @@ class SeaweedFS(EmbeddedServer):
             f"-ip.bind={LOOPBACK}",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=512",
-            "-volume.max=200",
+            "-volume.max=1000",
+            "-disableHttp",
+            f"-filer.allowedOrigins={NO_ORIGIN}",
+            f"-s3.allowedOrigins={NO_ORIGIN}",
             "-webdav=false",
             "-admin.ui=false",
             "-s3.port.iceberg=0",
@@ -87,6 +108,10 @@ class SeaweedFS(EmbeddedServer):
             # would make it collect garbage without end: 128 MiB costs 6 % of a core when idle.
             "GOMEMLIMIT": "256MiB",
             "GOGC": "50",
+            **self._jwt_keys(),
+            # The default of 10 is short for a machine that a model keeps busy.
+            "WEED_JWT_SIGNING_EXPIRES_AFTER_SECONDS": "60",
+            "WEED_JWT_SIGNING_READ_EXPIRES_AFTER_SECONDS": "60",
         }
 
     def is_ready(self, ports: Mapping[str, int]) -> bool:
@@ -94,11 +119,11 @@ class SeaweedFS(EmbeddedServer):
             s3_endpoint=f"http://{LOOPBACK}:{ports['s3.port']}",
             s3_access_key=ACCESS_KEY,
             s3_secret_key=self.secret_key,
-            s3_bucket="readiness",
         )
         storage = S3Storage(settings, is_patient=False)
         try:
-            storage.list_buckets()
+            # It lists buckets a while before its volumes can be reached.
+            storage.probe()
         except ServiceError:
             return False
         finally:
@@ -107,6 +132,11 @@ class SeaweedFS(EmbeddedServer):
 
     def leftovers(self, ports: Mapping[str, int]) -> Sequence[Path]:
         return [Path(f"/tmp/seaweedfs-{kind}-{ports[name]}.sock") for kind, name in SOCKETS.items()]
+
+    def _jwt_keys(self) -> Mapping[str, str]:
+        """A key each, so that a token for reading can't write."""
+        secret = kept_secret(self.folder / "jwt_key")
+        return {name: hashlib.sha256(f"{name}:{secret}".encode()).hexdigest() for name in JWT_KEYS}
 
 
 def _binary() -> Path:

@@ -46,8 +46,11 @@ from service.settings import Settings
 
 MAX_DEPTH = 6
 MAX_ATTEMPTS = 2
-Content = tuple[str, int]
-"""Prompt and seed: what makes two requests the same."""
+CHECKPOINTS = ("f" * 64, "0" * 64)
+"""Fingerprints; a worker has one of them."""
+
+Content = tuple[str, int, str]
+"""Prompt, seed and checkpoint: what makes two requests the same."""
 
 
 @dataclass
@@ -116,11 +119,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.store = VideoStore(self.redis)
         self.model = Model()
 
-    @rule(target=videos, prompt=st.sampled_from("abcd"), seed=st.integers(0, 1))
-    def submit(self, prompt: str, seed: int) -> object:
+    @rule(
+        target=videos,
+        prompt=st.sampled_from("abcd"),
+        seed=st.integers(0, 1),
+        checkpoint=st.sampled_from((CHECKPOINTS[0], *CHECKPOINTS)),
+    )
+    def submit(self, prompt: str, seed: int, checkpoint: str) -> object:
         request = resolve(parse({"prompt": prompt, "seed": seed}), self.card).request
-        submission = Submission(request=request, fingerprint=self.card.fingerprint)
-        expected = self.model.kind((prompt, seed))
+        submission = Submission(request=request, fingerprint=checkpoint)
+        expected = self.model.kind((prompt, seed, checkpoint))
         try:
             submitted = self.queue.submit(submission)
         except QueueFull:
@@ -134,18 +142,22 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.ended[record.id] = "completed"
         else:
             self.model.open[record.id] = record.job_id
-            self.model.content[record.job_id] = (prompt, seed)
+            self.model.content[record.job_id] = (prompt, seed, checkpoint)
         return record.id
 
-    @rule(target=claims)
-    def claim(self) -> object:
-        depth = self.queue.depth()
+    @rule(target=claims, checkpoint=st.sampled_from(CHECKPOINTS))
+    def claim(self, checkpoint: str) -> object:
+        waiting = self.redis.lrange("rq:queue:standard", 0, -1)
+        mine = [job_id for job_id in waiting if self.model.content[job_id][2] == checkpoint]
         execution_id = new_execution_id()
-        claimed = self.queue.claim(worker="w", execution_id=execution_id)
-        assert (claimed is not None) == (depth > 0)
+        claimed = self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=execution_id)
         if claimed is None:
+            assert mine == []
             return multiple()
-        assert claimed == self.queue.claim(worker="w", execution_id=execution_id)
+        assert claimed.lease.job_id == mine[0]
+        waiting.remove(mine[0])
+        assert self.redis.lrange("rq:queue:standard", 0, -1) == waiting
+        assert claimed == self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=execution_id)
         assert claimed.attempt <= MAX_ATTEMPTS
         assert claimed.lease.job_id not in self.model.owner
         self.model.owner[claimed.lease.job_id] = claimed
