@@ -29,6 +29,9 @@ from service.storage import Storage, open_storage
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+FINGERPRINT = "f" * 64
+"""Of the checkpoint that card describes."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests must not see the settings of whoever runs them."""
@@ -133,7 +136,7 @@ def card() -> ModelCard:
     return ModelCard(
         id="wan2.2-t2v-embedded",
         aliases=("embedded",),
-        fingerprint="f" * 64,
+        fingerprint=FINGERPRINT,
         native_sizes=((64, 64), (96, 64), (64, 96)),
         delivery_short_side=256,
         num_frames=DefaultRange(min=1, max=17, default=17),

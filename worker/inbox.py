@@ -14,13 +14,19 @@ log = get_logger(__name__)
 
 
 class Inbox:
-    """The loop takes and ends jobs; report(), keep() and reclaim() belong to the heartbeat's thread."""
+    """The loop takes and ends jobs; report(), keep() and reclaim() belong to the heartbeat's thread.
 
-    def __init__(self, queue: JobQueue, shutdown: Shutdown, watch: StallWatch, *, worker: str) -> None:
+    fingerprint: the loaded checkpoint's; jobs of another one are left to others.
+    """
+
+    def __init__(
+        self, queue: JobQueue, shutdown: Shutdown, watch: StallWatch, *, worker: str, fingerprint: str
+    ) -> None:
         self._queue = queue
         self._shutdown = shutdown
         self._watch = watch
         self._worker = worker
+        self._fingerprint = fingerprint
         self._next_execution_id = new_execution_id()
         self._held: HeldJob | None = None
 
@@ -31,7 +37,7 @@ class Inbox:
     def next_job(self, *, wait_seconds: float) -> HeldJob | None:
         """Claim the next job; wait for one so long, else None. Raises QueueUnavailable."""
         held = self._claim()
-        if held is None and self._queue.wait_for_work(timeout_seconds=wait_seconds):
+        if held is None and self._queue.wait_for_work(fingerprint=self._fingerprint, timeout_seconds=wait_seconds):
             held = self._claim()
         return held
 
@@ -74,7 +80,9 @@ class Inbox:
         return self._queue.reclaim()
 
     def _claim(self) -> HeldJob | None:
-        claim = self._queue.claim(worker=self._worker, execution_id=self._next_execution_id)
+        claim = self._queue.claim(
+            worker=self._worker, fingerprint=self._fingerprint, execution_id=self._next_execution_id
+        )
         # Only now: after a lost reply the same id asks for the same job again.
         self._next_execution_id = new_execution_id()
         self._held = None if claim is None else HeldJob(claim)

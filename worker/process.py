@@ -59,7 +59,7 @@ def run_worker(settings: Settings) -> None:
         storage = opened.enter_context(_storage(settings, shutdown))
         watch = StallWatch(limit_seconds=settings.stall_seconds)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name)
+        inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name, fingerprint=engine.card.fingerprint)
         presence = Presence(
             VideoStore(redis),
             opened.enter_context(connect_bytes(_redis_url(settings))),

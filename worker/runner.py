@@ -61,14 +61,11 @@ class JobRunner:
         log.info("job_started", job_id=held.id, attempt=held.claim.attempt)
         forget_peak(self._engine.device)
         try:
-            self._refuse_other_checkpoint(held)
             frames = generate(self._engine, held, shutdown=self._shutdown, metrics=self._metrics)
             finished = self._finisher.finish(held, frames)
             self._complete(held, frames, finished, claimed_at=claimed_at)
         except Cancelled:
             self._interrupt(held)
-        except _CheckpointReplaced:
-            self._fail(held, "model_replaced", "The model was replaced while the video waited. Send it again.")
         except InvalidParams as e:
             self._fail(held, "invalid_request", str(e))
         except OutOfMemory as e:
@@ -84,10 +81,6 @@ class JobRunner:
             raise
         except Exception as e:  # noqa: BLE001  one job's bug must not end the worker; it is logged with its trace
             self._give_back(held, e)
-
-    def _refuse_other_checkpoint(self, held: HeldJob) -> None:
-        if held.claim.payload.fingerprint != self._engine.card.fingerprint:
-            raise _CheckpointReplaced
 
     def _complete(self, held: HeldJob, frames: Frames, finished: Finished, *, claimed_at: float) -> None:
         stages = {
@@ -138,7 +131,3 @@ class JobRunner:
     def _count(self, held: HeldJob, outcome: str, **fields: object) -> None:
         self._metrics.finished.labels(outcome).inc()
         log.info("job_ended", job_id=held.id, outcome=outcome, **fields)
-
-
-class _CheckpointReplaced(Exception):
-    """The job was snapped to another checkpoint's card than the one that is loaded."""

@@ -89,13 +89,14 @@ class JobQueue:
                 return Submitted(kind=SubmitKind(kind), record=self._store.get(answer))
 
     @redis_errors()
-    def claim(self, *, worker: str, execution_id: str) -> Claim | None:
-        """Take the next job, or None. Asking again with the same execution_id gives the same job again.
+    def claim(self, *, worker: str, fingerprint: str, execution_id: str) -> Claim | None:
+        """Take the next job of the worker's checkpoint, or None. The same execution_id gives the same job again.
 
-        execution_id: from record.new_execution_id(), a new one for every job.
+        Jobs of other checkpoints keep their places. fingerprint: the checkpoint's. execution_id: from
+        record.new_execution_id(), a new one for every job.
         """
         lease_seconds = self._settings.lease_seconds
-        answer = self._claim(args=[QUEUE, worker, execution_id, lease_seconds, _iso_now()])
+        answer = self._claim(args=[QUEUE, worker, fingerprint, execution_id, lease_seconds, _iso_now()])
         if answer is None:
             return None
         job_id, payload, attempt, waited_seconds = answer
@@ -109,13 +110,13 @@ class JobQueue:
         return Claim(lease=lease, payload=parsed, attempt=attempt, waited_seconds=float(waited_seconds))
 
     @redis_errors()
-    def wait_for_work(self, *, timeout_seconds: float) -> bool:
-        """Block until a job may be waiting (True) or the time is over (False).
+    def wait_for_work(self, *, fingerprint: str, timeout_seconds: float) -> bool:
+        """Block until a job of this checkpoint may be waiting (True) or the time is over (False).
 
         Comes back after a few seconds at the latest, so that no job hangs on a wake-up that got lost.
         """
         longest = min(timeout_seconds, SOCKET_TIMEOUT_SECONDS / 2)
-        return self._redis.blpop(["wanserve:wake"], timeout=longest) is not None
+        return self._redis.blpop([f"wanserve:wake:{fingerprint}"], timeout=longest) is not None
 
     @redis_errors()
     def renew(self, leases: Sequence[Lease]) -> list[Signal]:
@@ -210,6 +211,7 @@ class JobQueue:
             "request": request.model_dump_json(),
             "details": submission.model_dump_json(include={"ignored", "metadata", "file_name"}),
             "payload": payload.model_dump_json(),
+            "fingerprint": submission.fingerprint,
             "cache_key": cache_key(request, fingerprint=submission.fingerprint),
             "queue": QUEUE,
             "max_depth": self._settings.max_queue_depth,

@@ -198,7 +198,7 @@ class JobPayload(Wire):
     asset_id: str
     request: VideoRequest
     fingerprint: str
-    """Of the card that the request was snapped to; a worker with another one refuses."""
+    """Of the card that the request was snapped to; only workers with this checkpoint get the job."""
 
 
 class Lease(Wire):

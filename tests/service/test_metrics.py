@@ -15,6 +15,7 @@ from service.jobs.record import Submission, new_execution_id
 from service.jobs.store import VideoStore
 from service.metrics import GatewayMetrics, WorkerMetrics, serve_metrics
 from service.settings import Settings
+from tests.conftest import FINGERPRINT
 
 
 def values(text: str) -> dict[str, float]:
@@ -30,7 +31,7 @@ def values(text: str) -> dict[str, float]:
 def test_a_scrape_shows_the_queue(queue: JobQueue, store: VideoStore, submission: Callable[..., Submission]) -> None:
     for i in range(3):
         queue.submit(submission(f"ball {i}"))
-    queue.claim(worker="w1", execution_id=new_execution_id())
+    queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id())
 
     shown = values(GatewayMetrics(CollectorRegistry()).scrape(queue, store).decode())
 

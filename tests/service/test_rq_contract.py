@@ -16,6 +16,7 @@ from service.jobs.connection import connect_bytes
 from service.jobs.queue import QUEUE, TASK, JobQueue
 from service.jobs.record import Claim, Outcome, Submission, new_execution_id
 from service.settings import Settings
+from tests.conftest import FINGERPRINT
 
 MakeSubmission = Callable[..., Submission]
 
@@ -33,7 +34,7 @@ def rq_queue(rq_redis: Redis) -> Queue:
 
 
 def claim(queue: JobQueue) -> Claim:
-    claimed = queue.claim(worker="w1", execution_id=new_execution_id())
+    claimed = queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id())
     assert claimed is not None
     return claimed
 
@@ -122,7 +123,7 @@ def test_rq_info_counts_right(queue: JobQueue, settings: Settings, submission: M
 def test_a_job_that_a_stock_client_put_in_is_never_run(queue: JobQueue, rq_queue: Queue) -> None:
     foreign = rq_queue.enqueue("os.system", "true")
 
-    assert queue.claim(worker="w1", execution_id=new_execution_id()) is None
+    assert queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id()) is None
 
     assert foreign.get_status(refresh=True) is JobStatus.FAILED
     assert FailedJobRegistry(queue=rq_queue).get_job_ids() == [foreign.id]
@@ -136,7 +137,7 @@ def test_a_job_that_has_ended_is_not_run_again_by_rq_requeue(
     FailedJobRegistry(queue=rq_queue, serializer="json").requeue(job_id)
     assert rq_queue.job_ids == [job_id]
 
-    assert queue.claim(worker="w1", execution_id=new_execution_id()) is None
+    assert queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id()) is None
 
     job = Job.fetch(job_id, connection=rq_queue.connection, serializer="json")
     assert (job.get_status(), rq_queue.job_ids) == (JobStatus.FAILED, [])

@@ -18,12 +18,13 @@ from service.jobs.record import (
     new_execution_id,
 )
 from service.jobs.store import VideoStore
+from tests.conftest import FINGERPRINT
 
 MakeSubmission = Callable[..., Submission]
 
 
 def complete_next(queue: JobQueue) -> Asset:
-    claimed = queue.claim(worker="w1", execution_id=new_execution_id())
+    claimed = queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id())
     assert claimed is not None
     file = AssetFile(key="assets/a/video.mp4", content_type="video/mp4", size_bytes=9)
     asset = Asset(id=claimed.payload.asset_id, video=file, width=256, height=256, num_frames=17, fps=8)

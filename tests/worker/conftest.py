@@ -53,8 +53,8 @@ def shutdown() -> Shutdown:
 
 
 @pytest.fixture
-def inbox(queue: JobQueue, shutdown: Shutdown) -> Inbox:
-    return Inbox(queue, shutdown, StallWatch(limit_seconds=300), worker=NAME)
+def inbox(queue: JobQueue, shutdown: Shutdown, real_card: ModelCard) -> Inbox:
+    return Inbox(queue, shutdown, StallWatch(limit_seconds=300), worker=NAME, fingerprint=real_card.fingerprint)
 
 
 @pytest.fixture

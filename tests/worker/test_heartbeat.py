@@ -46,9 +46,14 @@ def watch() -> StallWatch:
 
 @pytest.fixture
 def beating_inbox(
-    queue: JobQueue, presence: Presence, settings: Settings, shutdown: Shutdown, watch: StallWatch
+    queue: JobQueue,
+    presence: Presence,
+    settings: Settings,
+    shutdown: Shutdown,
+    watch: StallWatch,
+    real_card: ModelCard,
 ) -> Iterator[Inbox]:
-    inbox = Inbox(queue, shutdown, watch, worker=NAME)
+    inbox = Inbox(queue, shutdown, watch, worker=NAME, fingerprint=real_card.fingerprint)
     heartbeat = Heartbeat(
         inbox,
         presence,
@@ -116,10 +121,16 @@ def test_cancellation_is_heard(beating_inbox: Inbox, submit: Submit, queue: JobQ
 
 
 def test_job_of_a_silent_worker_is_put_back(
-    beating_inbox: Inbox, submit: Submit, queue: JobQueue, store: VideoStore, wait_until: WaitUntil
+    beating_inbox: Inbox,
+    submit: Submit,
+    queue: JobQueue,
+    store: VideoStore,
+    real_card: ModelCard,
+    wait_until: WaitUntil,
 ) -> None:
     video_id = submit()
-    assert queue.claim(worker="silent", execution_id=new_execution_id()) is not None
+    execution_id = new_execution_id()
+    assert queue.claim(worker="silent", fingerprint=real_card.fingerprint, execution_id=execution_id) is not None
     wait_until(lambda: store.get(video_id).state is State.QUEUED)
     assert queue.depth() == 1
 

@@ -8,6 +8,7 @@ import pytest
 
 from service.embedded import EmbeddedServers
 from service.errors import QueueUnavailable
+from service.jobs.card import ModelCard
 from service.jobs.queue import JobQueue
 from service.jobs.record import Lease, Outcome, Signal, State, Verdict, new_execution_id
 from service.jobs.store import VideoStore
@@ -138,10 +139,10 @@ class ReplyLosingQueue(JobQueue):
 
 
 def test_after_a_lost_reply_the_worker_asks_again_and_keeps_its_files(
-    settings: Settings, queue: JobQueue, submit: Submit, shutdown: Shutdown, store: VideoStore, storage: Storage
+    settings: Settings, queue: JobQueue, submit: Submit, shutdown: Shutdown, store: VideoStore, real_card: ModelCard
 ) -> None:
     losing = ReplyLosingQueue(queue._redis, settings)
-    inbox = Inbox(losing, shutdown, StallWatch(limit_seconds=300), worker="w")
+    inbox = Inbox(losing, shutdown, StallWatch(limit_seconds=300), worker="w", fingerprint=real_card.fingerprint)
     video_id = submit()
     held = claim(inbox)
     verdict = inbox.finish(held, Outcome.failed("some_error", "Some error."))
@@ -152,16 +153,16 @@ def test_after_a_lost_reply_the_worker_asks_again_and_keeps_its_files(
 
 
 def test_claim_whose_reply_was_lost_gives_the_same_job_again(
-    settings: Settings, queue: JobQueue, submit: Submit, shutdown: Shutdown, monkeypatch: pytest.MonkeyPatch
+    queue: JobQueue, submit: Submit, shutdown: Shutdown, real_card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit("a red circle")
     submit("a blue circle")
-    inbox = Inbox(queue, shutdown, StallWatch(limit_seconds=300), worker="w")
+    inbox = Inbox(queue, shutdown, StallWatch(limit_seconds=300), worker="w", fingerprint=real_card.fingerprint)
     answered = queue.claim
     lost = []
 
-    def lose_the_first_reply(*, worker: str, execution_id: str) -> object:
-        claimed = answered(worker=worker, execution_id=execution_id)
+    def lose_the_first_reply(**asked: str) -> object:
+        claimed = answered(**asked)
         if not lost:
             lost.append(claimed)
             raise QueueUnavailable("The reply was lost.")

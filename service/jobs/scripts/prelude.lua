@@ -4,7 +4,7 @@ local FAR_SECONDS = 86400 * 30
 -- RQ's own clean-up of its started registry is not atomic and must never fire: the true deadline is in LEASES.
 
 local LEASES, VIDEOS, ASSETS = 'wanserve:leases', 'wanserve:videos', 'wanserve:assets'
-local WAKE, OUTBOX, PROGRESS = 'wanserve:wake', 'wanserve:outbox', 'wanserve:progress'
+local OUTBOX, PROGRESS = 'wanserve:outbox', 'wanserve:progress'
 
 local call = redis.call
 
@@ -21,14 +21,17 @@ local function job_key(id) return 'rq:job:' .. id end
 local function followers_key(job_id) return 'wanserve:job:' .. job_id .. ':videos' end
 local function cache_key(digest) return 'wanserve:cache:' .. digest end
 local function flight_key(digest) return 'wanserve:flight:' .. digest end
+local function wake_key(fingerprint) return 'wanserve:wake:' .. fingerprint end
 local function references_key(asset_id) return 'wanserve:asset:' .. asset_id .. ':videos' end
 
 local function publish(message) call('PUBLISH', PROGRESS, cjson.encode(message)) end
 
--- A worker that waits takes one token; idle tokens are cleared when the queue runs empty.
-local function wake_a_worker()
-  call('LPUSH', WAKE, 1)
-  call('LTRIM', WAKE, 0, 63)
+-- A worker of the checkpoint that waits takes one token; idle ones go when it finds no job, or run out.
+local function wake_a_worker(fingerprint)
+  local key = wake_key(fingerprint)
+  call('LPUSH', key, 1)
+  call('LTRIM', key, 0, 63)
+  call('EXPIRE', key, 60)
 end
 
 local function retention_of(job_id)
@@ -111,7 +114,7 @@ local function requeue(job_id, queue, iso)
   call('HDEL', key, 'execution', 'phase', 'stage')
   call('HSET', key, 'status', 'queued', 'enqueued_at', iso, 'worker_name', '')
   call('LPUSH', 'rq:queue:' .. queue, job_id)
-  wake_a_worker()
+  wake_a_worker(call('HGET', key, 'fingerprint'))
   publish({job_id = job_id, state = 'queued', percent = tonumber(call('HGET', key, 'percent') or '0')})
 end
 

@@ -47,10 +47,11 @@ local depth = call('LLEN', queue)
 if depth >= args.max_depth then return {'full', depth} end
 
 call('HSET', job_key(args.job_id), unpack(ARGV, 2))
-call('HSET', job_key(args.job_id), 'payload', args.payload, 'cache_key', args.cache_key, 'submitted_at', stamp(now))
+call('HSET', job_key(args.job_id), 'payload', args.payload, 'fingerprint', args.fingerprint,
+  'cache_key', args.cache_key, 'submitted_at', stamp(now))
 call('SADD', followers_key(args.job_id), args.video_id)
 call('SET', flight_key(args.cache_key), args.job_id)
 call('SADD', 'rq:queues', queue)
 call('RPUSH', queue, args.job_id)
-wake_a_worker()
+wake_a_worker(args.fingerprint)
 return create_video('queued', args.job_id)

@@ -22,6 +22,7 @@ from service.jobs.store import VideoStore
 from service.listen import listen
 from service.settings import Settings
 from service.storage import Storage, open_storage
+from tests.conftest import FINGERPRINT
 
 START_SECONDS = 60.0
 
@@ -95,7 +96,7 @@ class FakeWorker:
         self.store.report_alive(info, ttl_seconds=60)
 
     def claim(self) -> Claim:
-        claim = self.queue.claim(worker="w", execution_id=new_execution_id())
+        claim = self.queue.claim(worker="w", fingerprint=FINGERPRINT, execution_id=new_execution_id())
         assert claim is not None
         return claim
 
