@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.embedded import EmbeddedServers, attach
@@ -17,7 +18,7 @@ from service.embedded.valkey import Valkey
 from service.errors import EmbeddedServerError
 from service.jobs.connection import connect
 from service.settings import Settings
-from service.storage import open_storage
+from service.storage import Storage, open_storage
 
 NO_S3 = {"s3_endpoint": "http://127.0.0.1:1"}
 """Keeps SeaweedFS from being started where only Valkey matters."""
@@ -92,6 +93,40 @@ def test_both_servers_start_and_keep_what_they_were_given(tmp_path: Path) -> Non
     assert process_start(seaweed_pid) is None
     leftovers = SeaweedFS(settings.data_dir).leftovers(run_file(settings, "seaweedfs").ports)
     assert not any(path.exists() for path in leftovers)
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
+def test_no_website_can_list_read_or_delete_objects_through_any_port(
+    servers: EmbeddedServers, settings: Settings, storage: Storage, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    source = tmp_path / "source.mp4"
+    source.write_bytes(b"pixels of mine")
+    storage.put_file("a/video.mp4", source, content_type="video/mp4")
+    folder = f"/buckets/{settings.bucket}"
+    requests = [
+        ("GET", f"{folder}/a/?pretty=y"),
+        ("GET", f"{folder}/a/video.mp4"),
+        ("GET", f"/{settings.bucket}/a/video.mp4"),
+        ("GET", f"/{settings.bucket}?list-type=2"),
+        ("POST", f"{folder}/a/video.mp4"),
+        ("DELETE", f"{folder}/a/video.mp4"),
+        ("DELETE", f"{folder}?recursive=true"),
+        ("GET", "/dir/assign"),
+        ("GET", "/dir/lookup?fileId=1,01&read=yes"),
+        ("GET", f"/col/delete?collection={settings.bucket}"),
+        ("GET", "/1,0100000000"),
+        ("DELETE", "/1,0100000000"),
+    ]
+
+    for name, port in run_file(servers.settings, "seaweedfs").ports.items():
+        if name.endswith(".grpc"):
+            continue
+        for method, path in requests:
+            answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+            assert answer.status_code >= 400, (name, method, path)
+            assert b"pixels" not in answer.content, (name, method, path)
+
+    assert b"".join(storage.read("a/video.mp4")) == b"pixels of mine"
 
 
 def test_what_the_settings_name_is_not_started(tmp_path: Path) -> None:
