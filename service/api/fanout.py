@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -59,12 +60,22 @@ class Fanout:
         self._ring_all()
 
     async def _listen(self) -> None:
-        async with Redis.from_url(self._redis_url, decode_responses=True) as redis, redis.pubsub() as channel:
+        # Bytes: a foreign message need not be text.
+        async with Redis.from_url(self._redis_url) as redis, redis.pubsub() as channel:
             await channel.subscribe(PROGRESS_CHANNEL)
             self._ring_all()
             async for message in channel.listen():
                 if message["type"] == "message":
-                    self._ring(ProgressMessage.model_validate_json(message["data"]))
+                    self._hear(message["data"])
+
+    def _hear(self, text: bytes) -> None:
+        """A message of another version, or of a stranger, is skipped: streams look again by themselves."""
+        try:
+            message = ProgressMessage.model_validate_json(text)
+        except ValidationError as e:
+            log.warning("progress_message_skipped", num_bytes=len(text), num_errors=e.error_count())
+            return
+        self._ring(message)
 
     def _ring(self, message: ProgressMessage) -> None:
         for name in (message.job_id, message.video_id):

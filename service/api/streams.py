@@ -11,7 +11,7 @@ from service.api.deps import Gateway, WithBaseUrl, WithGateway
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.resources import Video
 from service.api.videos import public_video
-from service.errors import ServiceError
+from service.errors import Unavailable, VideoNotFound
 from service.jobs.record import VideoRecord
 
 LOOK_AGAIN_SECONDS = 2.0
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/videos", tags=["videos"])
 STREAM_DOCS: ResponseDocs = {
     200: {
         "description": "Events `progress`, then one `completed` or `failed`, each with the whole video; "
-        "`deleted` when it is gone.",
+        "`deleted` when it is gone. An outage of the queue is waited out.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     **problem_docs(403, 404, 503),
@@ -45,9 +45,13 @@ async def _events(gateway: Gateway, record: VideoRecord, *, base_url: str) -> As
             bell.clear()
             try:
                 video = await run_in_threadpool(_look, gateway, record.id, base_url)
-            except ServiceError as e:
-                yield _event("deleted" if e.http_status == 404 else "error", f'{{"code":"{e.code}"}}')
+            except VideoNotFound as e:
+                yield _event("deleted", f'{{"code":"{e.code}"}}')
                 return
+            except Unavailable as e:
+                yield f": {e.code}, waiting\n\n"
+                await _rung(bell)
+                continue
             # The same state under other words (a link's expiry) is no news.
             state = video.model_dump_json(exclude={"output", "eta_seconds"})
             yield ": still here\n\n" if state == told else _event(_name_of(video), video.model_dump_json())

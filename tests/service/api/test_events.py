@@ -1,17 +1,22 @@
 """GET /v1/videos/{id}/events."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from redis import Redis
 
+from service.api.fanout import Fanout
 from service.jobs.card import ModelCard
-from service.jobs.record import Progress
-from service.jobs.store import VideoStore
+from service.jobs.record import Progress, ProgressMessage, State
+from service.jobs.store import PROGRESS_CHANNEL, VideoStore
 from service.settings import Settings
 from tests.service.api.conftest import FakeWorker, serving
+from tests.worker.proxy import CuttableProxy
 
 Event = tuple[str, dict[str, Any]]
 
@@ -75,6 +80,48 @@ def test_a_deleted_video_ends_its_stream(client: httpx.Client) -> None:
         names = [name for name, _ in events]
 
     assert names[-1] == "deleted"
+
+
+def test_a_stream_waits_out_an_outage_of_redis(
+    gateway_settings: Settings, worker: FakeWorker, store: VideoStore, card: ModelCard, free_port: Callable[[], int]
+) -> None:
+    store.register_card(card)
+    assert gateway_settings.redis_url is not None
+    with CuttableProxy(gateway_settings.redis_url) as proxy:
+        behind = gateway_settings.redis_url.replace(f":{urlsplit(gateway_settings.redis_url).port}", f":{proxy.port}")
+        settings = gateway_settings.with_changes(port=free_port(), redis_url=behind)
+        with serving(settings), httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as client:
+            video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+            with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+                lines = answer.iter_lines()
+                proxy.cut()
+                assert any(line == ": queue_unavailable, waiting" for line in lines)
+                worker.finish()
+                proxy.mend()
+                names = [line for line in lines if line.startswith("event: ")]
+
+    assert names[-1] == "event: completed"
+
+
+@pytest.mark.parametrize("stray", [b"hello", b"\xff\xfe", b'{"schema":9}'])
+def test_a_stray_message_does_not_deafen_the_fanout(gateway_settings: Settings, redis: Redis, stray: bytes) -> None:
+    heard = ProgressMessage(job_id="job_1", state=State.STARTED)
+
+    async def listen(redis_url: str) -> None:
+        fanout = Fanout(redis_url)
+        listener = asyncio.create_task(fanout.run())
+        with fanout.bell("job_1") as bell:
+            # Rung once when the subscription stands.
+            await asyncio.wait_for(bell.wait(), 60)
+            bell.clear()
+            redis.publish(PROGRESS_CHANNEL, stray)
+            redis.publish(PROGRESS_CHANNEL, heard.model_dump_json())
+            await asyncio.wait_for(bell.wait(), 60)
+        assert not listener.done()
+        listener.cancel()
+
+    assert gateway_settings.redis_url is not None
+    asyncio.run(listen(gateway_settings.redis_url))
 
 
 def test_a_gateway_that_stops_ends_its_streams(
