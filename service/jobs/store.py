@@ -1,5 +1,6 @@
 """Records of videos, model cards and live workers. Every method raises QueueUnavailable without Redis."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -78,7 +79,9 @@ class VideoStore:
         Returns the asset whose files the caller removes from storage, or None while something else refers
         to it. Raises VideoNotFound.
         """
-        match self._delete(args=[video_id, utcformat(now())]):
+        # The client may send it again: the second time must answer as the first.
+        call_id = uuid.uuid4().hex
+        match self._delete(args=[video_id, call_id, utcformat(now())]):
             case ["free", outcome]:
                 return Outcome.model_validate_json(outcome).asset
             case ["kept"]:

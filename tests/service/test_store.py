@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from redis import Redis
+from redis import Connection, Redis
+from redis import exceptions as redis_exceptions
 
 from service.errors import InvalidRequest, ModelNotFound, NoModel, VideoNotFound
 from service.jobs.card import ModelCard
@@ -109,6 +110,31 @@ def test_files_are_free_when_the_last_reference_goes(
     # The cache entry is a reference too; let it expire.
     redis.delete(*redis.keys("wanserve:cache:*"))
     assert store.delete(second.id) == asset
+
+
+def test_a_delete_repeated_after_a_lost_reply_still_names_the_files(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = queue.submit(submission()).record
+    asset = complete_next(queue)
+    redis.delete(*redis.keys("wanserve:cache:*"))
+    read_reply = redis.parse_response
+    lost = []
+
+    def lose_the_first_reply(connection: Connection, command: str, **options: object) -> object:
+        reply = read_reply(connection, command, **options)
+        if command == "EVALSHA" and not lost:
+            lost.append(reply)
+            raise redis_exceptions.ConnectionError
+        return reply
+
+    monkeypatch.setattr(redis, "parse_response", lose_the_first_reply)
+
+    assert store.delete(video.id) == asset
+
+    assert len(lost) == 1
+    with pytest.raises(VideoNotFound):
+        store.delete(video.id)
 
 
 def test_the_cache_keeps_the_files_of_a_deleted_video(

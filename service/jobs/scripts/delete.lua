@@ -1,17 +1,32 @@
 #!lua flags=allow-oom
--- ARGV: video id, ISO stamp. Answers {missing}, {kept} or, when nothing refers to its files any more, {free, outcome}.
-local id = ARGV[1]
+-- ARGV: video id, call id, ISO stamp.
+-- Answers {missing}, {kept} or, when nothing refers to its files any more, {free, outcome}.
+local id, iso = ARGV[1], ARGV[3]
+local reply = 'wanserve:deletion:' .. ARGV[2]
+local REPLY_SECONDS = 300
+
+-- Asked again because the reply was lost.
+local replied = call('LRANGE', reply, 0, -1)
+if #replied > 0 then return replied end
+
+-- The record's end is told only here: who asks again must hear which files are free.
+local function answer(...)
+  call('RPUSH', reply, ...)
+  call('EXPIRE', reply, REPLY_SECONDS)
+  return {...}
+end
+
 local key = video_key(id)
-if cancel_video(id, ARGV[2]) == 'missing' then
+if cancel_video(id, iso) == 'missing' then
   call('ZREM', VIDEOS, id)
   return {'missing'}
 end
 local video = call('HMGET', key, 'asset_id', 'cache_key', 'outcome')
 call('DEL', key)
 call('ZREM', VIDEOS, id)
-if not video[1] then return {'kept'} end
+if not video[1] then return answer('kept') end
 call('SREM', references_key(video[1]), id)
 local is_cached = call('HGET', cache_key(video[2]), 'asset_id') == video[1]
-if is_cached or call('SCARD', references_key(video[1])) > 0 then return {'kept'} end
+if is_cached or call('SCARD', references_key(video[1])) > 0 then return answer('kept') end
 call('ZREM', ASSETS, video[1])
-return {'free', video[3]}
+return answer('free', video[3])
