@@ -54,7 +54,12 @@ def _catch_foreign_logs(settings: Settings, shared: list[structlog.typing.Proces
 
 
 def _console_renderer() -> structlog.typing.Processor:
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        pad_event_to=28,
+        # The prettier ones show the locals of every frame: prompts and passwords.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
 
 def _without_private_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

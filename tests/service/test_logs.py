@@ -74,3 +74,23 @@ def test_the_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert "quiet" not in said
     assert "loud" in said
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_shows_no_locals(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(Settings(log_format=log_format), process="worker")
+
+    try:
+        fail_with_private_locals(prompt="a red " + "ball", password="hunter" + "2")
+    except ValueError:
+        get_logger("x").exception("job_raised")
+
+    said = capsys.readouterr().err
+    assert "ValueError: bad weights" in said
+    assert "a red ball" not in said
+    assert "hunter2" not in said
+
+
+def fail_with_private_locals(*, prompt: str, password: str) -> None:
+    if prompt and password:
+        raise ValueError("bad weights")
