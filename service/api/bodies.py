@@ -208,7 +208,14 @@ def _check_value(value: Any, *, param: str, depth: int) -> None:
 
 
 def _check_text(text: str, *, param: str) -> None:
-    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    try:
+        # Fails for half of a surrogate pair, and needs no loop of ours.
+        text.encode()
+    except UnicodeEncodeError:
+        is_text = False
+    else:
+        is_text = "\0" not in text
+    if not is_text:
         raise InvalidRequest(f"{param} holds characters that are not text.", param=param)
 
 

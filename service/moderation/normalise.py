@@ -13,7 +13,8 @@ _DIGITS_AS_LETTERS = str.maketrans("013457@$!|€", "oieastasiie")
 
 _SPACED_LETTERS = re.compile(r"(?<![a-z])(?:[a-z][\s._\-*+/]{1,2}){3,}[a-z](?![a-z])")
 _STRETCHED = re.compile(r"([a-z])\1{2,}")
-_MIXED_WORD = re.compile(r"(?<!\w)(?=[\w@$!|€]*[a-z])[\w@$!|€]*[013457@$!|€][\w@$!|€]*")
+_WORD = re.compile(r"[\w@$!|€]+")
+_LETTER = re.compile(r"[a-z]")
 _BETWEEN_HAN = re.compile(r"[\s._\-*+/~^·•|]+")
 
 
@@ -27,8 +28,13 @@ def plain(text: str) -> str:
 def latin_readings(text: str) -> tuple[str, ...]:
     """What a plain text may have been meant to say: as it is, and with its disguises taken off."""
     joined = _SPACED_LETTERS.sub(lambda found: re.sub(r"[^a-z]", "", found[0]), text)
-    lettered = _MIXED_WORD.sub(lambda found: found[0].translate(_DIGITS_AS_LETTERS), joined)
+    lettered = _WORD.sub(lambda found: _lettered(found[0]), joined)
     return tuple(dict.fromkeys((text, joined, lettered, _STRETCHED.sub(r"\1", lettered))))
+
+
+def _lettered(word: str) -> str:
+    """A word of letters and digits as letters alone; a number stays one."""
+    return word.translate(_DIGITS_AS_LETTERS) if _LETTER.search(word) else word
 
 
 def han_reading(text: str) -> str:

@@ -1,8 +1,11 @@
 """The lexicon: clear cases in both languages and in disguise are refused, everyday ones are not."""
 
+import time
+
 import pytest
 
-from service.errors import ModerationBlocked
+from service.errors import InvalidRequest, ModerationBlocked
+from service.moderation.normalise import latin_readings
 from service.moderation.policy import category_of, check_prompts
 
 REFUSED = [
@@ -153,3 +156,22 @@ def test_the_official_negative_prompt_passes() -> None:
         "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
         "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走",
     )
+
+
+def test_reading_a_text_takes_time_in_proportion_to_its_length() -> None:
+    started = time.monotonic()
+    latin_readings("!" * 40_000)
+    latin_readings("a" * 40_000)
+
+    # A second look at every character from every other one would take minutes.
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("param", ["prompt", "negative_prompt"])
+def test_a_text_that_grows_when_written_out_is_refused(param: str) -> None:
+    texts = {"prompt": "a cat", "negative_prompt": "", param: "\ufdfa" * 1000}
+
+    with pytest.raises(InvalidRequest, match="12000 characters once its ligatures are written out") as error:
+        check_prompts(**texts)
+
+    assert error.value.param == param
