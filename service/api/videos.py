@@ -17,7 +17,10 @@ from service.logs import get_logger
 from service.moderation.policy import check_prompts
 
 POLL_AFTER_MS = 1000
-"""Makes the openai SDK's create_and_poll look once a second."""
+"""For the openai SDK, which keeps the interval of its first look, where nothing is known yet."""
+
+SHORTEST_POLL_MS, LONGEST_POLL_MS = 500, 5000
+POLLS_PER_VIDEO = 20
 
 REQUEST_EXAMPLE = {
     "prompt": "a red ball bouncing on a blue background",
@@ -69,8 +72,8 @@ def create_video(
         gateway.metrics.refused.labels(e.code).inc()
         raise
     _note(gateway, submitted)
-    response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
     video = public_video(gateway, submitted.record, base_url=base_url)
+    _steer_polls(response, video)
     if submitted.kind is SubmitKind.REPLAYED:
         return video
     return video.model_copy(update={"adjusted": adjustments(resolved)})
@@ -95,9 +98,11 @@ def list_videos(
 
 
 @router.get("/{video_id}", responses=problem_docs(403, 404, 503), summary="Look at a video")
-def get_video(gateway: WithGateway, base_url: WithBaseUrl, video_id: str) -> Video:
+def get_video(gateway: WithGateway, base_url: WithBaseUrl, video_id: str, response: Response) -> Video:
     """Answers 200 for a failed video too: its `error` says why."""
-    return public_video(gateway, gateway.store.get(video_id), base_url=base_url)
+    video = public_video(gateway, gateway.store.get(video_id), base_url=base_url)
+    _steer_polls(response, video)
+    return video
 
 
 @router.delete("/{video_id}", responses=problem_docs(403, 404, 503), summary="Delete a video")
@@ -126,8 +131,17 @@ def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Vid
         record,
         video_link=gateway.links.link(record, variant="video", base_url=base_url, now=now),
         thumbnail_link=gateway.links.link(record, variant="thumbnail", base_url=base_url, now=now),
-        eta_seconds=_eta(gateway, record),
+        eta_seconds=remaining_seconds(gateway, record),
     )
+
+
+def remaining_seconds(gateway: Gateway, record: VideoRecord) -> float | None:
+    """An estimate; None when nothing is known, or the video has ended."""
+    if record.is_terminal:
+        return None
+    cards = [card for card in gateway.store.cards() if card.id == record.request.model]
+    num_workers = sum(worker.model == record.request.model for worker in gateway.store.live_workers())
+    return eta_seconds(record, cards[0] if cards else None, num_workers=num_workers)
 
 
 def _listed_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Video:
@@ -140,12 +154,13 @@ def _listed_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Vi
     )
 
 
-def _eta(gateway: Gateway, record: VideoRecord) -> float | None:
-    if record.is_terminal:
-        return None
-    cards = [card for card in gateway.store.cards() if card.id == record.request.model]
-    num_workers = sum(worker.model == record.request.model for worker in gateway.store.live_workers())
-    return eta_seconds(record, cards[0] if cards else None, num_workers=num_workers)
+def _steer_polls(response: Response, video: Video) -> None:
+    """Tell pollers of an unfinished video how long to wait, for some looks over its remaining time."""
+    if video.status not in ("queued", "in_progress"):
+        return
+    eta = video.eta_seconds
+    wanted = POLL_AFTER_MS if eta is None else round(eta * 1000 / POLLS_PER_VIDEO)
+    response.headers["openai-poll-after-ms"] = str(min(max(wanted, SHORTEST_POLL_MS), LONGEST_POLL_MS))
 
 
 def _resolve(asked: RequestedVideo, card: ModelCard) -> ResolvedVideo:

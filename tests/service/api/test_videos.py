@@ -33,6 +33,21 @@ def test_a_live_worker_gives_an_estimate(client: httpx.Client, worker: FakeWorke
     assert client.get(f"/v1/videos/{second}").json()["eta_seconds"] == pytest.approx(6.0)
 
 
+def test_polls_are_steered_by_what_is_left(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = post(client)
+    unknown = client.get(f"/v1/videos/{video_id}")
+    worker.report_alive("wan2.2-t2v-embedded")
+    seconds = client.get(f"/v1/videos/{video_id}")
+    for number in range(9):
+        post(client, f"ball {number}")
+    half_a_minute = client.get(f"/v1/videos/{post(client, 'a long wait')}")
+    worker.finish()
+    ended = client.get(f"/v1/videos/{video_id}")
+
+    waits = [answer.headers.get("openai-poll-after-ms") for answer in (unknown, seconds, half_a_minute, ended)]
+    assert waits == ["1000", "500", "1650", None]
+
+
 def test_a_completed_video_has_links_that_work(client: httpx.Client, worker: FakeWorker) -> None:
     video_id = post(client)
     worker.finish(b"the file")
