@@ -1,5 +1,6 @@
 """/videos/{id}/content: the bytes, with ranges, straight from storage."""
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Literal
@@ -10,10 +11,16 @@ from fastapi.responses import Response, StreamingResponse
 from service.api.deps import Gateway, WithGateway
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.ranges import is_same_file, names_etag, wanted_range
+from service.api.videos import remaining_seconds
 from service.errors import ObjectNotFound, VideoNotReady
 from service.jobs.record import AssetFile, VideoRecord
 from service.links import content_disposition, variant_file
 from service.storage import StoredObject
+
+RETRY_AFTER_SECONDS = 5
+"""Where no worker lives, or none has measured itself."""
+
+MAX_RETRY_AFTER_SECONDS = 600
 
 router = APIRouter(prefix="/videos", tags=["videos"])
 
@@ -40,7 +47,7 @@ def get_content(
     if token is not None:
         gateway.links.check(video_id, variant=variant, expires=expires or 0, token=token, now=gateway.clock())
     record = gateway.store.get(video_id)
-    file = _file_of(record, variant)
+    file = _file_of(gateway, record, variant)
     stored = gateway.storage.stat(file.key)
     headers = _headers(record, file, stored)
     if names_etag(request.headers.get("if-none-match"), stored.etag):
@@ -57,16 +64,25 @@ def get_content(
     return _reply(gateway, request, stored, part, status=206, headers=headers)
 
 
-def _file_of(record: VideoRecord, variant: str) -> AssetFile:
+def _file_of(gateway: Gateway, record: VideoRecord, variant: str) -> AssetFile:
     """Raises VideoNotReady and ObjectNotFound."""
     if record.error is not None:
         raise VideoNotReady(f"The video has no file: it failed ({record.error.message}).", param="id")
     if record.asset is None:
-        raise VideoNotReady(f"The video is {record.status}: its file is not there yet.", param="id")
+        raise VideoNotReady(
+            f"The video is {record.status}: its file is not there yet.",
+            param="id",
+            retry_after_seconds=_retry_after(remaining_seconds(gateway, record)),
+        )
     file = variant_file(record, variant)
     if file is None:
         raise ObjectNotFound(f"This video has no {variant}.", param="variant")
     return file
+
+
+def _retry_after(seconds: float | None) -> int:
+    """When to ask again for a file that is expected in so many seconds."""
+    return RETRY_AFTER_SECONDS if seconds is None else min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER_SECONDS)
 
 
 def _headers(record: VideoRecord, file: AssetFile, stored: StoredObject) -> dict[str, str]:

@@ -104,14 +104,36 @@ def test_a_name_in_any_script_is_kept(client: httpx.Client, worker: FakeWorker) 
     assert disposition == f"inline; filename=\"{video_id}.mp4\"; filename*=UTF-8''%E7%BA%A2%E7%90%83.mp4"
 
 
-def test_a_file_in_the_making_is_409(client: httpx.Client) -> None:
+def test_a_file_in_the_making_is_409_with_its_status(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    waiting = client.get(f"/v1/videos/{video_id}/content")
+    worker.claim()
+    running = client.get(f"/v1/videos/{video_id}/content")
+
+    for answer, status in ((waiting, "queued"), (running, "in_progress")):
+        assert answer.status_code == 409
+        assert answer.json()["error"]["code"] == "video_not_ready"
+        assert f"is {status}" in answer.json()["error"]["message"]
+        assert answer.headers["x-should-retry"] == "false"
+
+
+def test_a_file_in_the_making_says_when_to_ask_again(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    unknown = client.get(f"/v1/videos/{video_id}/content").headers["Retry-After"]
+    worker.report_alive("wan2.2-t2v-embedded")
+    measured = client.get(f"/v1/videos/{video_id}/content").headers["Retry-After"]
+
+    assert (unknown, measured) == ("5", "3")
+
+
+def test_head_of_a_file_in_the_making_is_the_same_without_the_body(client: httpx.Client) -> None:
     video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
 
-    answer = client.get(f"/v1/videos/{video_id}/content")
+    answer = client.head(f"/v1/videos/{video_id}/content")
 
     assert answer.status_code == 409
-    assert answer.json()["error"]["code"] == "video_not_ready"
-    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.content == b""
 
 
 def test_a_failed_video_has_no_file_and_says_why(client: httpx.Client, worker: FakeWorker) -> None:
@@ -122,6 +144,7 @@ def test_a_failed_video_has_no_file_and_says_why(client: httpx.Client, worker: F
 
     assert answer.status_code == 409
     assert "Too little memory." in answer.json()["error"]["message"]
+    assert "Retry-After" not in answer.headers
 
 
 def test_a_lost_object_is_404_not_a_broken_stream(client: httpx.Client, worker: FakeWorker) -> None:
