@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from service.jobs.queue import JobQueue
@@ -79,6 +80,16 @@ def test_every_encoding_says_the_same(client: httpx.Client, encoded: dict[str, A
 
     assert (video["prompt"], video["seed"], video["metadata"]) == ("红球", 7, {"a": "b"})
     assert video["ignored"] == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_openai_sdk_may_send_nothing_but_a_prompt(client: httpx.Client) -> None:
+    with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0) as sdk:
+        sent = sdk.videos.with_raw_response.create(prompt="红球")
+
+    assert sent.http_request.headers["content-type"].startswith("multipart/form-data")
+    video = sent.parse()
+    assert (video.status, video.prompt, video.model) == ("queued", "红球", "wan2.2-t2v-embedded")
 
 
 def test_the_root_takes_requests_too(client: httpx.Client) -> None:
