@@ -91,7 +91,7 @@ class Child:
             # Ctrl-C reaches only us; we stop the children, in order.
             start_new_session=True,
             # Safe here: this process has one thread.
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509
+            preexec_fn=die_with(os.getpid()),  # noqa: PLW1509
         )
         log.info("child_started", child=self.name, pid=self._process.pid)
 
@@ -119,8 +119,8 @@ def stop_all(children: Sequence[Child]) -> None:
         child.wait_stopped(seconds=deadline - time.monotonic())
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Linux can end a child when its parent is killed; elsewhere it stays, as an orphan."""
+def die_with(parent: int) -> Callable[[], None] | None:
+    """A preexec_fn: Linux ends the child when its parent is killed; elsewhere it stays, as an orphan."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

@@ -1,6 +1,7 @@
 """`make demo`: start everything, make one video over HTTP, say where it is. Leaves everything running."""
 
 import argparse
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 from tqdm import tqdm
 
+from service.children import die_with
 from service.errors import ServiceError, StartupError
 from service.listen import listen
 from service.settings import Settings
@@ -22,7 +24,7 @@ from service.up import address_of
 DEFAULT_PROMPT = "a red ball bouncing on a blue background"
 START_SECONDS = 300
 VIDEO_SECONDS = 1800
-STOP_SECONDS = 30
+STOP_SECONDS = 120
 LOOK_SECONDS = 0.25
 LAST_LINES = 15
 """Of the log, shown when the services do not start."""
@@ -37,6 +39,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         settings = Settings.load()
+        if arguments.port is not None:
+            settings = settings.with_changes(port=arguments.port)
         with _running(settings) as services:
             _demonstrate(settings, arguments.prompt or DEFAULT_PROMPT, arguments.folder)
             if services is not None and not arguments.exit:
@@ -56,6 +60,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--prompt", help=f"what to draw (default: {DEFAULT_PROMPT!r})")
+    parser.add_argument("--port", type=int, help="where the gateway listens (WANSERVE_PORT, 8000)")
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the file goes (default: ./demo)")
     parser.add_argument("--exit", action="store_true", help="stop everything at the end")
     return parser
@@ -93,9 +98,14 @@ def _start(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as output:
             command = [sys.executable, "-m", "service.cli", "up"]
             environment = settings.child_environment()
-            # A session of its own: Ctrl-C reaches us, and we stop it in order.
+            # A session of its own: Ctrl-C reaches us, and we stop it in order. One thread: preexec_fn is safe.
             return subprocess.Popen(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509
             )
     except OSError as e:
         raise StartupError(f"{log} can't be written ({e.strerror}): set another WANSERVE_DATA_DIR.") from e
