@@ -12,7 +12,7 @@ from rq.utils import now, utcformat
 from service.errors import InvalidRequest, ModelNotFound, NoModel, VideoNotFound
 from service.jobs.card import ModelCard
 from service.jobs.connection import redis_errors
-from service.jobs.lua import load_script
+from service.jobs.lua import load_script, write_anyway
 from service.jobs.record import Asset, Outcome, State, VideoError, VideoRecord, VideoRequest, WorkerInfo
 
 PROGRESS_CHANNEL = "wanserve:progress"
@@ -39,6 +39,7 @@ class VideoStore:
         self._redis = redis
         self._read = load_script(redis, "read")
         self._delete = load_script(redis, "delete")
+        self._unlist = load_script(redis, "unlist")
 
     @redis_errors()
     def check(self) -> None:
@@ -55,21 +56,27 @@ class VideoStore:
 
     @redis_errors()
     def list(self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc") -> Page:
-        """By creation time. Raises InvalidRequest(param="after") for an id that is not there."""
+        """By creation time. after may have been deleted or expired within the last hour.
+
+        Raises InvalidRequest(param="after") for any other id that is not there.
+        """
         limit = min(max(limit, 1), MAX_PAGE)
-        start = 0 if after is None else self._rank(after, order) + 1
+        first, last = ("-inf", "+inf") if order == "asc" else ("+inf", "-inf")
+        if after is not None:
+            first = f"({self._created_at(after)!r}"
         records: list[VideoRecord] = []
         # One more than asked tells whether there is another page.
         while len(records) <= limit:
-            ids = cast(Sequence[str], self._redis.zrange(_VIDEOS, start, start + limit, desc=order == "desc"))
-            if not ids:
+            listed = self._listed(first, last, is_reversed=order == "desc", num=limit + 1)
+            if not listed:
                 break
+            ids = [video_id for video_id, _ in listed]
             found = self._records(ids)
-            gone = set(ids) - {record.id for record in found}
-            if gone:
-                self._redis.zrem(_VIDEOS, *gone)
+            expired = set(ids) - {record.id for record in found}
+            if expired:
+                self._unlist(args=sorted(expired))
             records += found
-            start += len(found)
+            first = f"({listed[-1][1]!r}"
         return Page(records=tuple(records[:limit]), has_more=len(records) > limit)
 
     @redis_errors()
@@ -92,7 +99,7 @@ class VideoStore:
     @redis_errors()
     def register_card(self, card: ModelCard) -> None:
         """The last card of a model persists when its workers are gone."""
-        self._redis.hset(_CARDS, card.id, card.model_dump_json())
+        write_anyway(self._redis, ["HSET", _CARDS, card.id, card.model_dump_json()])
 
     @redis_errors()
     def cards(self) -> tuple[ModelCard, ...]:
@@ -115,10 +122,12 @@ class VideoStore:
     @redis_errors()
     def report_alive(self, worker: WorkerInfo, *, ttl_seconds: float) -> None:
         """A warm worker says that it lives."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.sadd(_WORKERS, worker.name)
-            pipeline.set(_worker_key(worker.name), worker.model_dump_json(), px=round(ttl_seconds * 1000))
-            pipeline.execute()
+        ttl_milliseconds = round(ttl_seconds * 1000)
+        write_anyway(
+            self._redis,
+            ["SADD", _WORKERS, worker.name],
+            ["SET", _worker_key(worker.name), worker.model_dump_json(), "PX", ttl_milliseconds],
+        )
 
     @redis_errors()
     def report_gone(self, name: str) -> None:
@@ -149,12 +158,19 @@ class VideoStore:
             if video
         )
 
-    def _rank(self, video_id: str, order: str) -> int:
-        rank = self._redis.zrevrank if order == "desc" else self._redis.zrank
-        found = cast(int | None, rank(_VIDEOS, video_id))
-        if found is None:
+    def _listed(self, first: str, last: str, *, is_reversed: bool, num: int) -> Sequence[tuple[str, float]]:
+        """Ids and creation times between two bounds of ZRANGE."""
+        listed = self._redis.zrange(
+            _VIDEOS, first, last, desc=is_reversed, byscore=True, withscores=True, offset=0, num=num
+        )
+        return cast(Sequence[tuple[str, float]], listed)
+
+    def _created_at(self, video_id: str) -> float:
+        """Its place in the list, which no two videos share; of a video that is gone too."""
+        score = self._redis.zscore(_VIDEOS, video_id) or self._redis.get(f"wanserve:unlisted:{video_id}")
+        if score is None:
             raise InvalidRequest(f"after: there is no video {video_id}.", param="after")
-        return found
+        return float(score)
 
 
 def _worker_key(name: str) -> str:

@@ -1,6 +1,7 @@
 """Records, lists, cards and live workers on a real server."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from redis import Connection, Redis
@@ -76,6 +77,25 @@ def test_expired_records_are_left_out_of_lists(
     assert [record.id for record in page.records] == [ids[5], ids[1]]
     assert page.has_more
     assert redis.zcard("wanserve:videos") < 6
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_follows_a_video_that_is_gone(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission, order: Literal["asc", "desc"]
+) -> None:
+    ids = [queue.submit(submission(f"ball {i}")).record.id for i in range(6)]
+    if order == "desc":
+        ids.reverse()
+    store.delete(ids[1])
+    redis.delete(f"wanserve:video:{ids[3]}")
+    assert [record.id for record in store.list(order=order).records] == [ids[0], ids[2], ids[4], ids[5]]
+
+    after_deleted = store.list(after=ids[1], limit=1, order=order)
+    after_expired = store.list(after=ids[3], order=order)
+
+    assert [record.id for record in after_deleted.records] == [ids[2]]
+    assert after_deleted.has_more
+    assert [record.id for record in after_expired.records] == [ids[4], ids[5]]
 
 
 def test_an_unknown_cursor_is_named(store: VideoStore) -> None:

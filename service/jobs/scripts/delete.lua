@@ -18,12 +18,12 @@ end
 
 local key = video_key(id)
 if cancel_video(id, iso) == 'missing' then
-  call('ZREM', VIDEOS, id)
+  unlist(id)
   return {'missing'}
 end
 local video = call('HMGET', key, 'asset_id', 'cache_key', 'outcome')
 call('DEL', key)
-call('ZREM', VIDEOS, id)
+unlist(id)
 if not video[1] then return answer('kept') end
 call('SREM', references_key(video[1]), id)
 local is_cached = call('HGET', cache_key(video[2]), 'asset_id') == video[1]

@@ -23,6 +23,7 @@ local function cache_key(digest) return 'wanserve:cache:' .. digest end
 local function flight_key(digest) return 'wanserve:flight:' .. digest end
 local function wake_key(fingerprint) return 'wanserve:wake:' .. fingerprint end
 local function references_key(asset_id) return 'wanserve:asset:' .. asset_id .. ':videos' end
+local function unlisted_key(video_id) return 'wanserve:unlisted:' .. video_id end
 
 local function publish(message) call('PUBLISH', PROGRESS, cjson.encode(message)) end
 
@@ -32,6 +33,14 @@ local function wake_a_worker(fingerprint)
   call('LPUSH', key, 1)
   call('LTRIM', key, 0, 63)
   call('EXPIRE', key, 60)
+end
+
+-- Takes a video off the list; for an hour a page can still be asked for after it.
+local function unlist(video_id)
+  local created_at = call('ZSCORE', VIDEOS, video_id)
+  if not created_at then return end
+  call('SET', unlisted_key(video_id), created_at, 'EX', 3600)
+  call('ZREM', VIDEOS, video_id)
 end
 
 local function retention_of(job_id)
