@@ -61,9 +61,14 @@ class Storage(Protocol):
         """Give back connections."""
 
 
-def open_storage(settings: Settings) -> Storage:
-    """The store that the settings name. Opens no connection yet; call ensure_bucket() once at start."""
-    return S3Storage(settings) if settings.uses_s3 else FolderStorage(settings.data_dir / "objects")
+def open_storage(settings: Settings, *, is_patient: bool = True) -> Storage:
+    """The store that the settings name. Opens no connection yet; call ensure_bucket() once at start.
+
+    is_patient: retry for some seconds before giving up; otherwise one quick try.
+    """
+    if settings.uses_s3:
+        return S3Storage(settings, is_patient=is_patient)
+    return FolderStorage(settings.data_dir / "objects")
 
 
 class S3Storage:

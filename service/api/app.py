@@ -15,6 +15,7 @@ from service.api import content, models, ops, pages, streams, videos
 from service.api.deps import Gateway
 from service.api.fanout import Fanout
 from service.api.guard import LoopbackGuard, refuse_open_bind
+from service.api.probes import open_probes
 from service.api.problems import on_crash, on_http_exception, on_service_error, on_validation_error
 from service.api.trace import RequestTrace
 from service.errors import ServiceError, SettingsError, StorageUnavailable
@@ -25,7 +26,7 @@ from service.links import Links
 from service.logs import get_logger
 from service.metrics import GatewayMetrics
 from service.settings import Settings
-from service.storage import Storage, open_storage
+from service.storage import open_storage
 
 DESCRIPTION = (
     "Text to video with Wan2.2, in the shape of the OpenAI Videos API. "
@@ -75,8 +76,12 @@ def _lifespan(
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
         """Open connections, serve, close them in reverse."""
-        with connect(redis_url) as redis, closing(open_storage(settings)) as storage:
-            _prepare(storage)
+        _prepare(settings)
+        with (
+            connect(redis_url) as redis,
+            closing(open_storage(settings)) as storage,
+            open_probes(settings, redis_url) as probes,
+        ):
             app.state.gateway = Gateway(
                 settings=settings,
                 store=VideoStore(redis),
@@ -85,6 +90,7 @@ def _lifespan(
                 links=Links(storage, settings),
                 metrics=metrics,
                 fanout=fanout,
+                probes=probes,
             )
             listener = asyncio.create_task(fanout.run())
             try:
@@ -97,9 +103,10 @@ def _lifespan(
     return opened
 
 
-def _prepare(storage: Storage) -> None:
-    """A store that is down now may come back: /health says so until then."""
-    try:
-        storage.ensure_bucket()
-    except StorageUnavailable as e:
-        log.warning("storage_unavailable", error=e.message)
+def _prepare(settings: Settings) -> None:
+    """A store that is down now may come back: /health says so until then, and nobody waits for it here."""
+    with closing(open_storage(settings, is_patient=False)) as storage:
+        try:
+            storage.ensure_bucket()
+        except StorageUnavailable as e:
+            log.warning("storage_unavailable", error=e.message)

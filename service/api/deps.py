@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.api.fanout import Fanout
+from service.api.probes import Probes
 from service.jobs.queue import JobQueue
 from service.jobs.store import VideoStore
 from service.links import Links
@@ -27,12 +28,13 @@ class Gateway:
     links: Links
     metrics: GatewayMetrics
     fanout: Fanout
+    probes: Probes
     clock: Callable[[], float] = time.time
     """Unix seconds."""
 
 
-def gateway_of(request: Request) -> Gateway:
-    """The gateway that serves this request."""
+async def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves this request. Async, so that probes need none of the handlers' threads."""
     gateway = request.app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway

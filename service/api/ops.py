@@ -1,14 +1,14 @@
 """For operators and orchestrators: is it alive, ready, healthy; what are its numbers."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from service.api.deps import Gateway, WithGateway
+from service.api.deps import WithGateway
+from service.api.probes import Findings
 from service.api.problems import ResponseDocs
-from service.errors import ServiceError
 
 router = APIRouter(tags=["operations"])
 
@@ -35,26 +35,22 @@ NOT_HEALTHY: ResponseDocs = {503: {"model": Health, "description": "Not now; `re
 
 
 @router.get("/liveness", summary="The process runs")
-def get_liveness() -> Liveness:
+async def get_liveness() -> Liveness:
     return Liveness()
 
 
 @router.get("/ready", responses=NOT_READY, summary="Redis and storage answer")
-def get_readiness(gateway: WithGateway, response: Response) -> Readiness:
-    """For orchestrators: jobs are taken and wait while workers start."""
-    reasons = _reasons(gateway.store.check, gateway.storage.check)
-    response.status_code = 503 if reasons else 200
-    return Readiness(status=_status(reasons), reasons=reasons)
+async def get_readiness(gateway: WithGateway, response: Response) -> Readiness:
+    """For orchestrators: jobs are taken and wait while workers start. Looks at most once a second."""
+    findings = await gateway.probes.look()
+    response.status_code = 503 if findings.outages else 200
+    return Readiness(status=_status(findings.outages), reasons=list(findings.outages))
 
 
 @router.get("/health", responses=NOT_HEALTHY, summary="A request would be served now")
-def get_health(gateway: WithGateway, response: Response) -> Health:
-    """Redis and storage answer and a worker with a warm model lives."""
-    reasons = _reasons(gateway.store.check, gateway.storage.check)
-    try:
-        health = _health(gateway, reasons)
-    except ServiceError:
-        health = Health(status="unavailable", reasons=reasons)
+async def get_health(gateway: WithGateway, response: Response) -> Health:
+    """Redis and storage answer and a worker with a warm model lives. Looks at most once a second."""
+    health = _health(await gateway.probes.look())
     response.status_code = 200 if health.status == "ok" else 503
     return health
 
@@ -70,30 +66,21 @@ def get_metrics(gateway: WithGateway) -> Response:
     return Response(text, media_type=gateway.metrics.content_type)
 
 
-def _health(gateway: Gateway, reasons: list[str]) -> Health:
-    workers = gateway.store.live_workers()
-    if not workers:
-        reasons = [*reasons, "No worker with a warm model is alive."]
+def _health(findings: Findings) -> Health:
+    reasons, queue = list(findings.outages), findings.queue
+    if queue is None:
+        return Health(status="unavailable", reasons=reasons)
+    if not queue.workers:
+        reasons.append("No worker with a warm model is alive.")
     return Health(
         status=_status(reasons),
         reasons=reasons,
-        live_workers=len(workers),
-        models=sorted({worker.model for worker in workers}),
-        queue_depth=gateway.queue.depth(),
-        running=gateway.queue.num_running(),
+        live_workers=len(queue.workers),
+        models=sorted({worker.model for worker in queue.workers}),
+        queue_depth=queue.depth,
+        running=queue.num_running,
     )
 
 
-def _reasons(*checks: Callable[[], None]) -> list[str]:
-    """What each failing check says."""
-    reasons = []
-    for check in checks:
-        try:
-            check()
-        except ServiceError as e:
-            reasons.append(e.message)
-    return reasons
-
-
-def _status(reasons: list[str]) -> Literal["ok", "unavailable"]:
+def _status(reasons: Sequence[str]) -> Literal["ok", "unavailable"]:
     return "unavailable" if reasons else "ok"

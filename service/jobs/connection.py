@@ -5,13 +5,14 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis import exceptions as redis_exceptions
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from service.errors import QueueFull, QueueUnavailable
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 3.0
+BRIEF_TIMEOUT_SECONDS = 2.0
 NUM_RETRIES = 2
 """Every script is idempotent by ids that its caller drew, so that a repeated command is harmless."""
 
@@ -24,6 +25,16 @@ def connect(redis_url: str) -> Redis:
 def connect_bytes(redis_url: str) -> Redis:
     """A client that answers with bytes, as RQ's own classes need it."""
     return Redis.from_url(redis_url, decode_responses=False, **_options())
+
+
+def connect_briefly(redis_url: str) -> Redis:
+    """As connect(), for probes: one try, which gives up after BRIEF_TIMEOUT_SECONDS."""
+    impatience = {
+        "socket_timeout": BRIEF_TIMEOUT_SECONDS,
+        "socket_connect_timeout": BRIEF_TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return Redis.from_url(redis_url, decode_responses=True, **{**_options(), **impatience})
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """Health, numbers, models, the schema and the page."""
 
+import concurrent.futures
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -9,15 +12,16 @@ from service.settings import Settings
 from tests.service.api.conftest import FakeWorker, serving
 
 
-def test_health_is_503_until_a_warm_worker_lives(client: httpx.Client, worker: FakeWorker) -> None:
-    before = client.get("/health")
-    worker.report_alive("wan2.2-t2v-embedded")
-    after = client.get("/health")
+def test_health_is_503_until_a_warm_worker_lives(
+    client: httpx.Client, worker: FakeWorker, wait_until: Callable[..., None]
+) -> None:
+    wait_until(lambda: client.get("/health").status_code == 503)
+    assert client.get("/health").json()["reasons"] == ["No worker with a warm model is alive."]
 
-    assert before.status_code == 503
-    assert before.json()["reasons"] == ["No worker with a warm model is alive."]
-    assert after.status_code == 200
-    assert after.json()["models"] == ["wan2.2-t2v-embedded"]
+    worker.report_alive("wan2.2-t2v-embedded")
+
+    wait_until(lambda: client.get("/health").status_code == 200)
+    assert client.get("/health").json()["models"] == ["wan2.2-t2v-embedded"]
 
 
 def test_ready_needs_no_worker(bare_client: httpx.Client) -> None:
@@ -122,3 +126,32 @@ def test_outages_are_503_with_reasons_and_never_500(cut_off: httpx.Client) -> No
         assert answer.json()["error"]["code"] == "queue_unavailable"
         assert answer.headers["Retry-After"]
     assert "wanserve_queue_up 0.0" in cut_off.get("/metrics").text
+
+
+@pytest.fixture
+def hanging(gateway_settings: Settings, free_port: Callable[[], int]) -> Iterator[httpx.Client]:
+    """A gateway whose Redis and object store take connections and never say a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as hole:
+        port = hole.getsockname()[1]
+        settings = gateway_settings.with_changes(
+            port=free_port(), redis_url=f"redis://127.0.0.1:{port}", s3_endpoint=f"http://127.0.0.1:{port}"
+        )
+        with serving(settings), httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=20) as client:
+            yield client
+            # Whoever still waits hears that nobody is there.
+            hole.close()
+
+
+def test_probes_answer_while_the_stores_hang_and_every_thread_waits_for_them(hanging: httpx.Client) -> None:
+    place = (hanging.base_url.host, hanging.base_url.port)
+    with ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for _ in range(60):
+            waiting = stack.enter_context(socket.create_connection(place))
+            waiting.sendall(b"GET /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        health = pool.submit(hanging.get, "/health")
+        liveness = hanging.get("/liveness")
+
+        assert liveness.status_code == 200
+        assert health.result().status_code == 503
+        assert len(health.result().json()["reasons"]) == 2
+        assert hanging.get("/ready").status_code == 503
