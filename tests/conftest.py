@@ -112,6 +112,18 @@ def redis(servers: EmbeddedServers) -> Iterator[Redis]:
 
 
 @pytest.fixture
+def limit_memory(redis: Redis) -> Iterator[Callable[[int], None]]:
+    """limit_memory(num_bytes) sets Redis' maxmemory until the test ends."""
+    before = redis.config_get("maxmemory")["maxmemory"]
+
+    def limit(num_bytes: int) -> None:
+        redis.config_set("maxmemory", num_bytes)
+
+    yield limit
+    redis.config_set("maxmemory", before)
+
+
+@pytest.fixture
 def queue(redis: Redis, settings: Settings) -> JobQueue:
     return JobQueue(redis, settings)
 

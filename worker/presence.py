@@ -11,6 +11,7 @@ from rq.worker import WorkerStatus
 
 from service.jobs.card import ModelCard
 from service.jobs.connection import redis_errors
+from service.jobs.lua import write_anyway
 from service.jobs.record import WorkerInfo
 from service.jobs.store import VideoStore
 
@@ -67,7 +68,7 @@ class _Registration(SimpleWorker):
             pipeline.hset(self.key, mapping={**self.serialize(), "state": state.value})
             rq_workers.register(self, pipeline)
             self.heartbeat(pipeline=pipeline)
-            pipeline.execute()
+            write_anyway(self.connection, *(words for words, _ in pipeline.command_stack))
 
     def _set_connection(self, connection: Redis) -> Redis:
         # RQ would raise the socket timeout to minutes, for a blocking pop that is not used here.

@@ -21,6 +21,7 @@ from service.errors import IdempotencyMismatch, QueueFull, ReplayedVideoDeleted,
 from service.jobs.cache import cache_key
 from service.jobs.connection import SOCKET_TIMEOUT_SECONDS, redis_errors
 from service.jobs.lua import load_script
+from service.jobs.memory import MemoryGauge
 from service.jobs.record import (
     Claim,
     JobPayload,
@@ -52,6 +53,7 @@ class JobQueue:
         self._redis = redis
         self._settings = settings
         self._store = VideoStore(redis)
+        self._memory = MemoryGauge(redis)
         self._submit = load_script(redis, "submit")
         self._claim = load_script(redis, "claim")
         self._renew = load_script(redis, "renew")
@@ -80,6 +82,8 @@ class JobQueue:
                     f"This Idempotency-Key's video {answer} was deleted: use a new key.",
                     param="Idempotency-Key",
                 )
+            case "short":
+                raise QueueFull("The queue's memory is nearly full. Try again later.", retry_after_seconds=30)
             case "full":
                 raise QueueFull(
                     f"{answer} jobs wait already. Try again later.",
@@ -161,6 +165,12 @@ class JobQueue:
         }
         return Verdict(self._finish(args=[json.dumps(arguments, ensure_ascii=False)]))
 
+    @redis_errors()
+    def has_ended(self, lease: Lease) -> bool:
+        """Whether the job ended by this lease: asks what became of a finish() that raised."""
+        execution, ended_as = self._redis.hmget(f"rq:job:{lease.job_id}", "execution", "ended_as")
+        return execution == lease.execution_id and ended_as is not None
+
     def release(self, lease: Lease) -> Verdict:
         """Hand a job back to the front of the queue without costing an attempt (shutdown)."""
         return self._hand_back(lease, reason="")
@@ -215,6 +225,7 @@ class JobQueue:
             "cache_key": cache_key(request, fingerprint=submission.fingerprint),
             "queue": QUEUE,
             "max_depth": self._settings.max_queue_depth,
+            "is_memory_short": self._memory.is_short(),
             "retention": self._settings.retention_seconds,
         }
         if submission.idempotency_key is not None:

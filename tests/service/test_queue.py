@@ -506,17 +506,32 @@ def test_without_redis_every_call_is_a_clear_retryable_error(settings: Settings,
 
 
 def test_finishing_works_at_maxmemory_and_submitting_does_not(
-    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+    queue: JobQueue, store: VideoStore, submission: MakeSubmission, limit_memory: Callable[[int], None]
 ) -> None:
     video = queue.submit(submission()).record
     claimed = claim(queue)
-    before = redis.config_get("maxmemory")["maxmemory"]
-    redis.config_set("maxmemory", 1)
-    try:
-        assert queue.renew([claimed.lease]) == [Signal.OK]
-        with pytest.raises(QueueFull):
-            queue.submit(submission("another"))
-        assert queue.finish(claimed.lease, completed(claimed)) is Verdict.COMMITTED
-    finally:
-        redis.config_set("maxmemory", before)
+    limit_memory(1)
+
+    assert queue.renew([claimed.lease]) == [Signal.OK]
+    with pytest.raises(QueueFull):
+        queue.submit(submission("another"))
+    assert queue.finish(claimed.lease, completed(claimed)) is Verdict.COMMITTED
+
     assert store.get(video.id).status == "completed"
+
+
+def test_new_work_is_refused_before_the_memory_is_full(
+    redis: Redis, settings: Settings, submission: MakeSubmission, limit_memory: Callable[[int], None]
+) -> None:
+    accepted = submission()
+    JobQueue(redis, settings).submit(accepted)
+    limit_memory(redis.info("memory")["used_memory"] * 10 // 9)
+    queue = JobQueue(redis, settings)
+
+    with pytest.raises(QueueFull, match="nearly full") as error:
+        queue.submit(submission("another"))
+
+    assert (error.value.http_status, error.value.retry_after_seconds) == (503, 30)
+    assert queue.submit(accepted).record.id == accepted.video_id
+    limit_memory(redis.info("memory")["used_memory"] * 3 // 2)
+    assert JobQueue(redis, settings).submit(submission("another")).kind is SubmitKind.QUEUED

@@ -135,6 +135,26 @@ def test_job_of_a_silent_worker_is_put_back(
     assert queue.depth() == 1
 
 
+def test_worker_is_seen_and_reclaims_at_maxmemory(
+    beating_inbox: Inbox,
+    submit: Submit,
+    queue: JobQueue,
+    redis: Redis,
+    store: VideoStore,
+    real_card: ModelCard,
+    limit_memory: Callable[[int], None],
+    wait_until: WaitUntil,
+) -> None:
+    video_id = submit()
+    execution_id = new_execution_id()
+    assert queue.claim(worker="dead", fingerprint=real_card.fingerprint, execution_id=execution_id) is not None
+    limit_memory(1)
+    redis.delete("wanserve:workers", "wanserve:cards", "rq:workers")
+    wait_until(lambda: [worker.name for worker in store.live_workers()] == [NAME] and store.cards())
+    wait_until(lambda: redis.smembers("rq:workers") == {f"rq:worker:{NAME}"})
+    wait_until(lambda: store.get(video_id).state is State.QUEUED)
+
+
 def test_rq_sees_the_worker_and_what_it_does(
     beating_inbox: Inbox, presence: Presence, submit: Submit, settings: Settings, wait_until: WaitUntil
 ) -> None:

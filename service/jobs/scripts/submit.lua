@@ -1,5 +1,5 @@
 #!lua
--- ARGV: arguments as JSON, then the fields and values of rq:job. Answers {kind, video id or depth}.
+-- ARGV: arguments as JSON, then the fields and values of rq:job. Answers {kind or refusal, video id or depth}.
 -- Not allowed at maxmemory: better to refuse than to accept what can't be kept.
 local args = cjson.decode(ARGV[1])
 local idempotency = args.idempotency and 'wanserve:idempotency:' .. args.idempotency
@@ -14,6 +14,9 @@ end
 -- Asked again because the reply was lost.
 local kind = call('HGET', video_key(args.video_id), 'kind')
 if kind then return {kind, args.video_id} end
+
+-- What was accepted is still answered; the room that is left belongs to the ends of jobs.
+if args.is_memory_short then return {'short', args.video_id} end
 
 local function create_video(kind, job_id)
   call('HSET', video_key(args.video_id), 'kind', kind, 'job_id', job_id, 'created_at', stamp(now),

@@ -1,0 +1,29 @@
+"""How full Redis' memory is."""
+
+import time
+from collections.abc import Callable
+
+from redis import Redis
+
+MAX_USED = 0.8
+"""Of maxmemory. The rest is for the ends of jobs that were accepted, and for workers to be seen."""
+
+LOOK_SECONDS = 1.0
+
+
+class MemoryGauge:
+    """Asks Redis at most once a second."""
+
+    def __init__(self, redis: Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._next_look_at = -float("inf")
+        self._is_short = False
+
+    def is_short(self) -> bool:
+        """Whether new work should be refused; never without a maxmemory."""
+        if self._clock() >= self._next_look_at:
+            memory = self._redis.info("memory")
+            self._is_short = 0 < memory["maxmemory"] * MAX_USED <= memory["used_memory"]
+            self._next_look_at = self._clock() + LOOK_SECONDS
+        return self._is_short
