@@ -44,15 +44,15 @@ def export(work: Path, out: Path) -> None:
     pipeline = WanPipeline(
         tokenizer=T5TokenizerFast.from_pretrained(work / "tokenizer"),
         text_encoder=UMT5EncoderModel.from_pretrained(work / "text_encoder"),
-        vae=AutoencoderKLWan.from_pretrained(_tuned_or_plain(work)),
+        vae=AutoencoderKLWan.from_pretrained(work / "vae_tuned"),
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction",
             use_flow_sigmas=True,
             flow_shift=SHIFT,
             num_train_timesteps=1000,
         ),
-        transformer=WanTransformer3DModel.from_pretrained(_expert(work, "transformer")),
-        transformer_2=WanTransformer3DModel.from_pretrained(_expert(work, "transformer_2")),
+        transformer=WanTransformer3DModel.from_pretrained(work / "calm_high"),
+        transformer_2=WanTransformer3DModel.from_pretrained(work / "calm_low"),
         boundary_ratio=BOUNDARY,
     ).to(torch.float16)
     draft = work / "export"
@@ -97,15 +97,6 @@ def service_card() -> dict[str, object]:
         "example_prompts": EXAMPLE_PROMPTS,
         "description": DESCRIPTION,
     }
-
-
-def _expert(work: Path, name: str) -> Path:
-    """The forked expert, or the shared network where no fork was trained."""
-    return work / name if (work / name).exists() else work / "denoiser"
-
-
-def _tuned_or_plain(work: Path) -> Path:
-    return work / "vae_tuned" if (work / "vae_tuned").exists() else work / "vae_normalised"
 
 
 def _forget_origin(config: Path) -> None:

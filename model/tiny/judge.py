@@ -23,8 +23,8 @@ MAX_OUTLINE_ERROR = 0.01
 """How far every frame's outline may be from its template's, on average along it: 1 % of the frame's side."""
 MIN_WHOLE = 0.97
 """Share of the shape's area that its largest connected part must hold in every frame."""
-MIN_TRAVEL, MAX_REST = 0.25, 0.08
-"""A move covers at least a quarter of the frame, rest at most a twelfth of it."""
+MIN_TRAVEL, MIN_HOP, MAX_REST = 0.25, 0.15, 0.08
+"""Shares of the frame: a move covers at least the first, a bounce the second, rest at most the third."""
 MIN_AREA_RATIO = 2.2
 _PALETTE = np.array([PALETTE[c] for c in COLOURS], dtype=np.float64)
 
@@ -147,7 +147,7 @@ def _read_motion(coverage: Array) -> str:
         if abs(dx) > abs(dy):
             return "right" if dx > 0 else "left"
         return "down" if dy > 0 else "up"
-    if hop >= MIN_TRAVEL and max(abs(dx), abs(dy)) < 2 * MAX_REST:
+    if hop >= MIN_HOP and max(abs(dx), abs(dy)) < 2 * MAX_REST:
         return "bounce"
     return "still" if max(np.ptp(x), np.ptp(y)) < MAX_REST else NOTHING
 

@@ -24,6 +24,7 @@ class Plan:
     num_clips: int
     shared_steps: int
     expert_steps: int
+    calm_steps: int
     decoder_steps: int
 
     @property
@@ -41,6 +42,7 @@ FULL = Plan(
     num_clips=14_336,
     shared_steps=11_000,
     expert_steps=6_000,
+    calm_steps=2_500,
     decoder_steps=1600,
 )
 SHORT = Plan(
@@ -49,5 +51,6 @@ SHORT = Plan(
     num_clips=16,
     shared_steps=2,
     expert_steps=2,
+    calm_steps=1,
     decoder_steps=1,
 )

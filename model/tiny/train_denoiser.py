@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from model.tiny.train_text import embed
 
 SHIFT, BOUNDARY = 3.0, 0.875
 BATCH_SIZE = 16
-CONSTANT_SHARE, FORK_FACTOR = 0.5, 0.3
+CONSTANT_SHARE, FORK_FACTOR, CALM_FACTOR = 0.5, 0.3, 0.15
 """The learning rate is constant for this share of the shared steps, then falls to the factor the fork starts at."""
 UNGUIDED = 0.12
 """Share of clips trained without their caption, for classifier-free guidance."""
@@ -37,8 +38,28 @@ def train_shared(work: Path, plan: Plan) -> None:
 
 
 def train_experts(work: Path, plan: Plan) -> None:
-    """Write work/transformer (high noise) and work/transformer_2 (low noise), each trained by one rank alone."""
-    run_ranks(_train_expert, str(work), plan.expert_steps)
+    """Fork work/denoiser into the two experts, each trained by one rank alone, on the same clips."""
+    run_ranks(_train_expert, str(work), _FORK, plan.expert_steps)
+
+
+def train_calm_experts(work: Path, plan: Plan) -> None:
+    """Go on with both experts on the clips of the world as it ships: work/calm_high and work/calm_low."""
+    run_ranks(_train_expert, str(work), _CALM, plan.calm_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """Where a rank's expert starts, what it is called then, which clips it sees, how fast it starts to learn."""
+
+    starts: tuple[str, str]
+    names: tuple[str, str]
+    clips: str
+    factor: float
+
+
+_FORK = _Course(("denoiser", "denoiser"), ("high", "low"), "latents.pt", FORK_FACTOR)
+_CALM = _Course(("high", "low"), ("calm_high", "calm_low"), "latents_calm.pt", CALM_FACTOR)
+_BANDS_OF_EXPERTS = ((BOUNDARY, 1.0), (0.0, BOUNDARY))
 
 
 def sample_sigmas(count: int, low: float, high: float) -> Tensor:
@@ -72,19 +93,22 @@ def _train_shared(rank: int, work_dir: str, num_steps: int) -> None:
         falling = max(0.0, (done - CONSTANT_SHARE) / (1 - CONSTANT_SHARE))
         return min(1, (step + 1) / 60) * (1 - (1 - FORK_FACTOR) * falling)
 
-    _fit(rank, Path(work_dir), "denoiser", transformer, (0.0, 1.0), num_steps, rate, is_shared=True)
-
-
-def _train_expert(rank: int, work_dir: str, num_steps: int) -> None:
     work = Path(work_dir)
-    name, sigmas = (("transformer", (BOUNDARY, 1.0)), ("transformer_2", (0.0, BOUNDARY)))[rank]
-    transformer = for_training(WanTransformer3DModel.from_pretrained(work / "denoiser"))
+    clips = LatentSet.load(work / "latents.pt")
+    _fit(rank, work, "denoiser", transformer, clips, (0.0, 1.0), num_steps, rate, is_shared=True)
+
+
+def _train_expert(rank: int, work_dir: str, course: _Course, num_steps: int) -> None:
+    work = Path(work_dir)
+    transformer = for_training(WanTransformer3DModel.from_pretrained(work / course.starts[rank]))
 
     def rate(step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        return FORK_FACTOR * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
+        return course.factor * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
 
-    _fit(rank, work, name, transformer, sigmas, num_steps, rate, is_shared=False)
+    clips = LatentSet.load(work / course.clips)
+    sigmas = _BANDS_OF_EXPERTS[rank]
+    _fit(rank, work, course.names[rank], transformer, clips, sigmas, num_steps, rate, is_shared=False)
 
 
 def _fit(
@@ -92,13 +116,14 @@ def _fit(
     work: Path,
     name: str,
     transformer: WanTransformer3DModel,
+    clips: LatentSet,
     sigmas: tuple[float, float],
     num_steps: int,
     rate: Callable[[int], float],
     *,
     is_shared: bool,
 ) -> None:
-    reader, clips = _Reader(work), LatentSet.load(work)
+    reader = _Reader(work)
     parameters = list(transformer.parameters())
     optimizer = MuonWithAdamW(transformer)
     average = MovingAverage(parameters, decay=0.997)

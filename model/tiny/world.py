@@ -32,7 +32,9 @@ RADIUS = 13.0
 SMALL_RADIUS, LARGE_RADIUS = 8.0, 16.0
 CENTRE = 32
 # Every path advances by whole VAE cells (8 px) a latent frame, so that a moving shape looks the same in each.
-TRAVEL, HOP = 32, 32
+TRAVEL, HOP = 32, 16
+FAST_HOP = 32
+"""The first training stages bounce this high, up to 8 px a frame: see docs/decisions/0001."""
 START, END = 16, 48
 RESTING_PLACES = (24, 32, 40)
 
@@ -108,7 +110,7 @@ def held_out_scenes(rng: random.Random, *, repeats: int) -> list[Scene]:
     return scenes
 
 
-def draw_path(scene: Scene, rng: random.Random) -> Path:
+def draw_path(scene: Scene, rng: random.Random, *, hop: float = HOP) -> Path:
     """A path for the scene's motion. Places differ; what tells the motion is the displacement."""
     across = float(rng.choice(RESTING_PLACES))
     match scene.motion:
@@ -121,7 +123,7 @@ def draw_path(scene: Scene, rng: random.Random) -> Path:
         case "up":
             return Path(across, END, dy=-TRAVEL)
         case "bounce":
-            return Path(across, END, hop=HOP)
+            return Path(across, END, hop=hop)
         case "grow":
             return Path(CENTRE, CENTRE, r0=SMALL_RADIUS, r1=LARGE_RADIUS)
         case "shrink":
