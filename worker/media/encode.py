@@ -25,7 +25,7 @@ MP4_OPTIONS = {
 def save_mp4(
     frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
     fps: int,
-    path: Path,
+    path: Path | str,
     *,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -48,9 +48,9 @@ class _Output:
 class Mp4Writer:
     """A file in the making: H.264, yuv420p, BT.709, index first. The name appears once the file is whole."""
 
-    def __init__(self, path: Path, fps: int, *, tags: Mapping[str, str] | None = None) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.part")
+    def __init__(self, path: Path | str, fps: int, *, tags: Mapping[str, str] | None = None) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.name}.part")
         self._fps = fps
         self._tags = dict(tags or {})
         self._output: _Output | None = None

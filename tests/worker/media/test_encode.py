@@ -47,6 +47,12 @@ def test_file_is_h264_yuv420p_with_every_frame_at_its_rate(tmp_path: Path) -> No
         assert sum(1 for _ in container.decode(stream)) == 9
 
 
+def test_path_may_be_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_mp4(red_square_on_blue(), 8, "star.mp4")
+    assert len(decoded(tmp_path / "star.mp4")) == 9
+
+
 def test_index_comes_before_the_pictures(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     save_mp4(red_square_on_blue(), 8, path)
