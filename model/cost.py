@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 from model.params import GenerationParams
-from model.schedule import Schedule
 from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
 
 
@@ -59,30 +58,12 @@ class CostCoefficients:
         per_site = self.decode_flop_first_frame_per_site + self.decode_flop_per_site * (frames - 1)
         return (per_site + self.decode_flop_per_site_pair * sites * frames) * sites
 
-    def request_flop(self, params: GenerationParams, schedule: Schedule) -> float:
-        """The whole request: text, every row of every step, decoding."""
-        rows = denoising_rows(params, schedule)
-        num_prompts = 2 if rows > schedule.num_steps else 1
-        return num_prompts * self.text_flop + rows * self.forward_row_flop(params) + self.decode_flop(params)
-
     def _latent_frames(self, params: GenerationParams) -> int:
         return (params.num_frames - 1) // self.frame_stride + 1
 
 
-def denoising_rows(params: GenerationParams, schedule: Schedule) -> int:
-    """Rows over all steps: two where guidance is on, one where it is off."""
-    high = schedule.num_high_noise_steps
-    low = schedule.num_steps - high
-    return high * guidance_rows(params.guidance_scale) + low * guidance_rows(params.guidance_scale_2)
-
-
 def guidance_rows(guidance_scale: float) -> int:
     return 2 if guidance_scale > 1 else 1
-
-
-def estimated_seconds(flop: float, *, peak_flop_per_second: float, utilisation: float = 1.0) -> float:
-    """Seconds on a device that reaches `utilisation` of its peak (an H100: about 0.45 of 989e12, bf16)."""
-    return flop / (peak_flop_per_second * utilisation)
 
 
 def cost_coefficients(shape: CheckpointShape) -> CostCoefficients:

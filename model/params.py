@@ -39,7 +39,3 @@ class GenerationParams:
 
     seed: int
     """0 <= seed < 2**63. The same seed gives the same noise on every device."""
-
-    @property
-    def duration_seconds(self) -> float:
-        return self.num_frames / self.fps
