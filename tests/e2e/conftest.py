@@ -1,10 +1,11 @@
 """Worker processes on the real servers, as an operator runs them."""
 
 import functools
-import signal
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
 from service.settings import Settings
 from service.storage import Storage
+from tests.e2e import worker_child
 
 REPOSITORY = Path(__file__).parents[2]
-SLOW_WORKER = Path(__file__).with_name("slow_worker.py")
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload([worker_child.__name__])
 
 WaitUntil = Callable[..., None]
 
@@ -26,37 +29,38 @@ WaitUntil = Callable[..., None]
 class Workers:
     """Starts worker processes and ends them all with the test."""
 
-    def __init__(self, settings: Settings, store: VideoStore, log_folder: Path) -> None:
+    def __init__(self, settings: Settings, log_folder: Path) -> None:
         self._settings = settings
-        self._store = store
         self._log_folder = log_folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[ForkServerProcess] = []
+        self._command: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, step_seconds: float = 0.0) -> subprocess.Popen[bytes]:
-        """A new worker; with step_seconds a denoising step takes at least so long, as on a big checkpoint."""
-        slow = [str(SLOW_WORKER), str(step_seconds)]
-        command = [sys.executable, *(slow if step_seconds else ["-m", "worker"])]
-        environment = self._settings.child_environment() | {"OMP_NUM_THREADS": "1"}
-        with (self._log_folder / f"worker-{len(self.processes)}.log").open("wb") as output:
-            process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
+    def start(self, *, step_seconds: float = 0.0) -> ForkServerProcess:
+        """A new worker; with step_seconds a denoising step takes at least so long."""
+        log_file = self._log_folder / f"worker-{len(self.processes)}.log"
+        arguments = (self._settings.child_environment(), log_file, step_seconds)
+        process = FORKING.Process(target=worker_child.run, args=arguments, daemon=True)
+        process.start()
         self.processes.append(process)
         return process
 
-    def is_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        assert process.poll() is None, self.logs()
-        return process.pid in self.ready_pids()
-
-    def ready_pids(self) -> set[int]:
-        return {worker.pid for worker in self._store.live_workers()}
+    def start_command(self) -> None:
+        """`python -m worker`, as an operator starts it."""
+        environment = self._settings.child_environment() | {"OMP_NUM_THREADS": "1"}
+        with (self._log_folder / "worker-command.log").open("wb") as log:
+            command = [sys.executable, "-m", "worker"]
+            self._command = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
 
     def logs(self) -> str:
         return "\n".join(log.read_text() for log in sorted(self._log_folder.glob("worker-*.log")))
 
     def kill_all(self) -> None:
         for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
+        if self._command is not None:
+            self._command.kill()
+            self._command.wait()
 
 
 @pytest.fixture
@@ -72,9 +76,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def workers(settings: Settings, store: VideoStore, storage: Storage, tmp_path: Path) -> Iterator[Workers]:
+def workers(settings: Settings, storage: Storage, tmp_path: Path) -> Iterator[Workers]:
     """Depends on storage so that the test's bucket is there."""
-    running = Workers(settings, store, tmp_path)
+    running = Workers(settings, tmp_path)
     yield running
     running.kill_all()
 

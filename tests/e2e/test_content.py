@@ -53,7 +53,7 @@ PROMPTS = [("a red ball on a blue background", RED, BLUE), ("一个蓝色的球�
 def test_ball_and_background_have_the_colours_of_the_prompt(
     workers: Workers, submit: Submit, store: VideoStore, storage: Storage, settings: Settings, wait_until: WaitUntil
 ) -> None:
-    workers.start()
+    workers.start_command()
     video_ids = [submit(prompt, seed=1) for prompt, _, _ in PROMPTS]
     wait_until(lambda: all(store.get(video_id).is_terminal for video_id in video_ids))
     for video_id, (_, ball, background) in zip(video_ids, PROMPTS, strict=True):

@@ -27,5 +27,5 @@ def test_job_of_a_hung_worker_is_completed_by_another(
     wait_until(lambda: store.get(video_id).state is State.STARTED)
     workers.start()
     wait_until(lambda: store.get(video_id).state is State.COMPLETED)
-    wait_until(lambda: hung.poll() is not None)
-    assert hung.returncode == EXIT_BROKEN, workers.logs()
+    hung.join(timeout=120)
+    assert hung.exitcode == EXIT_BROKEN, workers.logs()

@@ -1,6 +1,5 @@
 """Workers die, stop and hang; no video is lost and none is told about twice."""
 
-import signal
 import time
 from collections.abc import Callable
 
@@ -18,8 +17,8 @@ def kill_one_at_work(workers: Workers, store: VideoStore, video_ids: list[str], 
     found: list[int] = []
     wait_until(lambda: found.extend(filter(None, [working_pid(store, video_ids)])) or found)
     [process] = [process for process in workers.processes if process.pid == found[0]]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
 
 
 def working_pid(store: VideoStore, video_ids: list[str]) -> int | None:
@@ -55,8 +54,9 @@ def test_sigterm_hands_a_long_job_back_and_the_next_worker_completes_it(
     video_id = submit("a red circle", num_inference_steps=40, num_frames=5)
     wait_until(lambda: store.get(video_id).step > 0)
     stopped_at = time.monotonic()
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=30) == 0, workers.logs()
+    first.terminate()
+    first.join(timeout=30)
+    assert first.exitcode == 0, workers.logs()
     assert time.monotonic() - stopped_at < 10
     record = store.get(video_id)
     assert (record.state, record.attempt, queue.num_running()) == (State.QUEUED, 0, 0)
@@ -74,8 +74,9 @@ def test_sigterm_in_a_step_that_never_ends_still_hands_the_job_back_within_ten_s
     # The stage is told once the first step runs.
     wait_until(lambda: store.get(video_id).stage == "denoise")
     stopped_at = time.monotonic()
-    stuck.send_signal(signal.SIGTERM)
-    assert stuck.wait(timeout=30) == 0, workers.logs()
+    stuck.terminate()
+    stuck.join(timeout=30)
+    assert stuck.exitcode == 0, workers.logs()
     assert time.monotonic() - stopped_at < 10
     record = store.get(video_id)
     assert (record.state, record.attempt) == (State.QUEUED, 0)
