@@ -8,13 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from service.backoff import Backoff
 from service.logs import get_logger
 
 FIRST_DELAY_SECONDS = 1.0
-MAX_DELAY_SECONDS = 30.0
-SETTLED_SECONDS = 60.0
-"""A child that ran so long starts without delay when it ends."""
-
 STOP_SECONDS = 15.0
 """More than a worker takes to hand its jobs back."""
 
@@ -40,11 +37,8 @@ class Child:
         self.name = name
         self._command = list(command)
         self._environment = environment
-        self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at = 0.0
-        self._start_at = 0.0
-        self._delay_seconds = FIRST_DELAY_SECONDS
+        self._backoff = Backoff(first_seconds=FIRST_DELAY_SECONDS, clock=clock)
 
     @property
     def pid(self) -> int | None:
@@ -54,7 +48,7 @@ class Child:
     def keep_running(self) -> bool:
         """Start it when it is due. False: it ended because its settings can't work; it said why."""
         if self._process is None:
-            if self._clock() >= self._start_at:
+            if self._backoff.is_due:
                 self._start()
             return True
         code = self._process.poll()
@@ -83,7 +77,7 @@ class Child:
         self._process = None
 
     def _start(self) -> None:
-        self._started_at = self._clock()
+        self._backoff.started()
         self._process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -96,18 +90,13 @@ class Child:
         log.info("child_started", child=self.name, pid=self._process.pid)
 
     def _plan_restart(self, code: int) -> None:
-        ran_seconds = self._clock() - self._started_at
-        if ran_seconds >= SETTLED_SECONDS:
-            self._delay_seconds = FIRST_DELAY_SECONDS
         log.warning(
             "child_ended",
             child=self.name,
             exit_code=code,
-            ran_seconds=round(ran_seconds, 1),
-            starts_again_in_seconds=self._delay_seconds,
+            ran_seconds=round(self._backoff.ran_seconds, 1),
+            starts_again_in_seconds=self._backoff.ended(),
         )
-        self._start_at = self._clock() + self._delay_seconds
-        self._delay_seconds = min(self._delay_seconds * 2, MAX_DELAY_SECONDS)
 
 
 def stop_all(children: Sequence[Child]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.backoff import Backoff
 from service.errors import EmbeddedServerError
 from service.logs import get_logger
 
@@ -24,6 +25,9 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.03
 MIN_FREE_BYTES = 256 * 2**20
+MAX_LOG_BYTES = 10 * 2**20
+"""A longer log is put aside at the next launch; one such is kept."""
+
 NUM_LAUNCHES = 3
 """A free port can be taken between finding and using it."""
 
@@ -65,6 +69,8 @@ class EmbeddedServer(ABC):
         """We started it, so we stop it."""
         self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._backoff = Backoff(first_seconds=0)
+        self._is_death_noted = False
 
     @property
     def port(self) -> int:
@@ -80,15 +86,11 @@ class EmbeddedServer(ABC):
 
     def start(self) -> None:
         """Ready when it returns. It lives no longer than the calling thread. Raises EmbeddedServerError."""
-        try:
+        with self._folder_errors():
             self._check_folder()
             with _locked(self.folder / "lock"):
                 if not self._reuse():
                     self._launch_somewhere()
-        except OSError as e:
-            raise EmbeddedServerError(
-                f"{self.name} can't use {self.folder} ({e.strerror}): set another WANSERVE_DATA_DIR."
-            ) from e
 
     def find(self) -> bool:
         """Whether one lives under this folder; fills in its ports. Starts and stops nothing."""
@@ -99,11 +101,23 @@ class EmbeddedServer(ABC):
         return True
 
     def revive(self) -> bool:
-        """Restart on the same ports if it is ours and died; whether it had. Raises EmbeddedServerError."""
+        """Restart on the same ports if it is ours, died and is due: later each time. Whether it was restarted.
+
+        Raises EmbeddedServerError; call it again later.
+        """
         if not self.is_owned or self._process is None or self._process.poll() is None:
             return False
-        log.warning("embedded_server_died", server=self.name, exit_status=self._process.returncode)
-        self._launch(self.ports)
+        if not self._is_death_noted:
+            self._note_death(self._process.returncode)
+        if not self._backoff.is_due:
+            return False
+        try:
+            with self._folder_errors():
+                self._check_folder()
+                self._launch(self.ports)
+        except EmbeddedServerError:
+            self._backoff.ended()
+            raise
         return True
 
     def stop(self) -> None:
@@ -135,6 +149,21 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def leftovers(self, ports: Mapping[str, int]) -> Sequence[Path]:
         """Files outside the folder that a killed server leaves behind."""
+
+    def _note_death(self, exit_status: int) -> None:
+        delay = self._backoff.ended()
+        self._is_death_noted = True
+        log.warning("embedded_server_died", server=self.name, exit_status=exit_status, starts_again_in_seconds=delay)
+
+    @contextmanager
+    def _folder_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise EmbeddedServerError(
+                f"{self.name} can't use {self.folder} ({e.strerror}): free some space, or set another "
+                "WANSERVE_DATA_DIR."
+            ) from e
 
     def _check_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +205,8 @@ class EmbeddedServer(ABC):
         return None
 
     def _launch(self, ports: dict[str, int]) -> None:
-        with self.log_file.open("wb") as output:
+        start_of_log = self._open_log()
+        with self.log_file.open("ab") as output:
             process = subprocess.Popen(
                 [*_LIFELINE, str(os.getpid()), *(str(part) for part in self.command(ports))],
                 cwd=self.folder,
@@ -187,18 +217,35 @@ class EmbeddedServer(ABC):
                 # Ctrl-C goes to us alone: clients end first, servers last.
                 start_new_session=True,
             )
-        self._write_run_file(process.pid, ports)
-        _wait_until(lambda: process.poll() is not None or self.is_ready(ports), READY_SECONDS)
-        if process.poll() is not None or not self.is_ready(ports):
-            process.kill()
-            process.wait()
-            self._clear_traces(ports)
-            raise self._launch_error()
+        is_up = False
+        try:
+            self._write_run_file(process.pid, ports)
+            _wait_until(lambda: process.poll() is not None or self.is_ready(ports), READY_SECONDS)
+            is_up = process.poll() is None and self.is_ready(ports)
+        finally:
+            if not is_up:
+                process.kill()
+                process.wait()
+                self._clear_traces(ports)
+        if not is_up:
+            raise self._launch_error(start_of_log)
         self._process, self.ports, self.is_owned = process, ports, True
+        self._is_death_noted = False
+        self._backoff.started()
         log.info("embedded_server_started", server=self.name, port=self.port, pid=process.pid)
 
-    def _launch_error(self) -> EmbeddedServerError:
-        lines = self.log_file.read_text(errors="replace").splitlines()
+    def _open_log(self) -> int:
+        """Where this launch's lines begin. What the last one said before it died stays."""
+        if not self.log_file.exists():
+            return 0
+        size = self.log_file.stat().st_size
+        if size <= MAX_LOG_BYTES:
+            return size
+        self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        return 0
+
+    def _launch_error(self, start_of_log: int) -> EmbeddedServerError:
+        lines = self.log_file.read_bytes()[start_of_log:].decode(errors="replace").splitlines()
         said = " ".join(lines[-5:])[-600:] or "it said nothing"
         if "already in use" in said:
             return PortTaken(f"{self.name} found its port taken: {said}")

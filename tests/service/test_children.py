@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.children import MAX_DELAY_SECONDS, SETTLED_SECONDS, Child, stop_all
+from service.backoff import MAX_DELAY_SECONDS, SETTLED_SECONDS
+from service.children import Child, stop_all
 
 WaitUntil = Callable[..., None]
 SLEEP = "import time; time.sleep(600)"

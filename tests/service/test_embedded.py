@@ -1,5 +1,6 @@
 """Embedded servers: started, reused, revived, stopped, and cleaned up after a parent that was killed."""
 
+import errno
 import os
 import signal
 import socket
@@ -219,6 +220,66 @@ def test_a_server_that_died_comes_back_on_its_port(valkey_only: Settings, wait_u
 
         assert ping(servers.settings)
         assert run_file(valkey_only).ports == run.ports
+
+
+def test_a_server_that_dies_again_and_again_is_restarted_later_each_time(
+    valkey_only: Settings, wait_until: Callable[..., None]
+) -> None:
+    with EmbeddedServers.start(valkey_only) as servers:
+        for expected in (["valkey"], []):
+            run = run_file(valkey_only)
+            os.kill(run.pid, signal.SIGKILL)
+            wait_until(lambda run=run: not run.is_alive)
+            assert servers.revive() == expected
+
+        wait_until(lambda: servers.revive() == ["valkey"])
+
+
+def test_a_restart_on_a_full_disk_says_so_and_is_tried_again(
+    valkey_only: Settings, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedServers.start(valkey_only) as servers:
+        run = run_file(valkey_only)
+        os.kill(run.pid, signal.SIGKILL)
+        wait_until(lambda: not run.is_alive)
+
+        with monkeypatch.context() as full:
+            full.setattr(Valkey, "_write_run_file", raise_full_disk)
+            with pytest.raises(EmbeddedServerError, match=r"No space left on device.*free some space"):
+                servers.revive()
+
+        wait_until(lambda: servers.revive() == ["valkey"])
+        assert ping(servers.settings)
+
+
+def raise_full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_log_keeps_what_a_server_said_before_it_died(
+    valkey_only: Settings, wait_until: Callable[..., None]
+) -> None:
+    log = valkey_only.data_dir / "valkey" / "server.log"
+    with EmbeddedServers.start(valkey_only) as servers:
+        run = run_file(valkey_only)
+        os.kill(run.pid, signal.SIGKILL)
+        wait_until(lambda: not run.is_alive)
+        before = log.read_bytes()
+        servers.revive()
+
+        assert log.read_bytes().startswith(before)
+        assert len(log.read_bytes()) > len(before) > 0
+
+
+def test_a_long_log_is_put_aside(valkey_only: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.embedded.process.MAX_LOG_BYTES", 100)
+    log = valkey_only.data_dir / "valkey" / "server.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("old " * 100)
+
+    with EmbeddedServers.start(valkey_only):
+        assert log.with_name("server.log.1").read_text() == "old " * 100
+        assert "old" not in log.read_text()
 
 
 def test_a_taken_port_is_left_to_its_owner(valkey_only: Settings) -> None:
