@@ -38,7 +38,7 @@ def official_card(shape: CheckpointShape, *, name: str, digest: str) -> Checkpoi
     is_a14b = shape.transformer == A14B
     return CheckpointCard(
         id="wan2.2-t2v-a14b" if is_a14b else name.lower(),
-        aliases=("Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers") if is_a14b else (),
+        aliases=recipe.ALIASES if is_a14b else (),
         fingerprint=digest,
         native_sizes=recipe.NATIVE_SIZES,
         delivery_short_side=None,

@@ -5,6 +5,9 @@ Source: wan/configs/wan_t2v_A14B.py and generate.py of github.com/Wan-Video/Wan2
 
 LANGUAGES = ("en", "zh")
 
+ALIASES = ("Wan-AI/Wan2.2-T2V-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", "wan2.2-t2v-plus")
+"""Its authors' names for it, the hosted service's last."""
+
 NATIVE_SIZES = ((1280, 720), (720, 1280), (832, 480), (480, 832))
 NUM_FRAMES = 81
 FPS = 16

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     checkpoint: str = "embedded"
     """A diffusers folder, or "embedded"."""
 
+    model_aliases: str = Field("", pattern=r"^\s*([\w./:-]+(\s*,\s*[\w./:-]+)*)?\s*$")
+    """Names, separated by commas, that a worker's model answers to beside its own: sora-2, say."""
+
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -151,6 +154,11 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"{file} can't be used ({e.strerror}): set WANSERVE_LINK_SECRET or another WANSERVE_DATA_DIR."
             ) from e
+
+    @property
+    def more_aliases(self) -> tuple[str, ...]:
+        """The names in model_aliases."""
+        return tuple(name.strip() for name in self.model_aliases.split(",") if name.strip())
 
     def with_changes(self, **changes: object) -> Self:
         """A copy with other values, checked again. Raises SettingsError."""

@@ -169,7 +169,7 @@ def test_a14b_is_recognised_by_its_configs_alone(tmp_path):
     card = read_card(open_folder(make_a14b_folder(tmp_path / "any name")))
 
     assert card.id == "wan2.2-t2v-a14b"
-    assert "Wan-AI/Wan2.2-T2V-A14B-Diffusers" in card.aliases
+    assert {"Wan-AI/Wan2.2-T2V-A14B-Diffusers", "wan2.2-t2v-plus"} <= set(card.aliases)
     assert card.delivery_short_side is None
     assert (card.num_frames.default, card.fps.default) == (81, 16)
     card.check(card.default_params("两只猫在拳击台上对打"))

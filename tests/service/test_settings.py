@@ -39,6 +39,7 @@ def test_variables_are_read_with_and_without_prefix(monkeypatch: pytest.MonkeyPa
         ("WANSERVE_DEVICE", "tpu", "WANSERVE_DEVICE"),
         ("WANSERVE_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("WANSERVE_LEASE_SECONDS", "12", "at least two heartbeats"),
+        ("WANSERVE_MODEL_ALIASES", "sora-2,,x", "WANSERVE_MODEL_ALIASES"),
         ("WANSERVE_MAX_ATTEMPTS", "0", "WANSERVE_MAX_ATTEMPTS"),
         ("WANSERVE_LINK_SECONDS", "7200", "less than or equal to 3600"),
         ("WANSERVE_LINK_SECRET", "short", "at least 16 characters"),
@@ -96,3 +97,10 @@ def test_an_unwritable_data_dir_is_a_clear_error(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="set WANSERVE_LINK_SECRET or another WANSERVE_DATA_DIR"):
         Settings(data_dir=blocker / "data").link_key()
+
+
+def test_aliases_are_names_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().more_aliases == ()
+    monkeypatch.setenv("WANSERVE_MODEL_ALIASES", "sora-2, my/model.v1 ")
+
+    assert Settings.load().more_aliases == ("sora-2", "my/model.v1")

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from model.engine import Engine
 from model.params import GenerationParams
 from service.jobs.card import ModelCard
@@ -30,8 +32,16 @@ def test_default_request_of_the_card_is_the_engines_default(engine: Engine) -> N
 
 def test_gateway_and_engine_price_a_request_alike(engine: Engine) -> None:
     params = engine.card.default_params("a red circle")
-    schedule = engine.schedule(params)
-    assert _flop_by_card(model_card(engine.card), params) == engine.card.cost.request_flop(params, schedule)
+    cost = engine.card.cost
+    rows = 2 * params.num_inference_steps
+    flop = 2 * cost.text_flop + rows * cost.forward_row_flop(params) + cost.decode_flop(params)
+    assert _flop_by_card(model_card(engine.card), params) == pytest.approx(flop, rel=1e-12)
+
+
+def test_operator_gives_the_model_more_names(engine: Engine) -> None:
+    card = model_card(engine.card, more_aliases=("sora-2", engine.card.id))
+    assert card.answers_to("Sora-2")
+    assert card.aliases[: len(engine.card.aliases)] == engine.card.aliases
 
 
 def test_measured_speed_prices_the_default_request(engine: Engine) -> None:
