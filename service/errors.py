@@ -16,6 +16,7 @@ ServiceError                    code, http_status, retryable, param, message, re
 │   └── VideoNotReady           409 video_not_ready          no file to download (yet)
 ├── Unavailable                 503 unavailable              retry later, with the same Idempotency-Key
 │   ├── QueueUnavailable        503 queue_unavailable        Redis does not answer
+│   │   └── QueueRefused        503 queue_unavailable        Redis answers that it did nothing
 │   ├── QueueFull               503 queue_full
 │   ├── StorageUnavailable      503 storage_unavailable      the object store does not answer
 │   └── NoModel                 503 no_model                 no worker has ever registered a model
@@ -34,9 +35,7 @@ class ServiceError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self, message: str, *, param: str | None = None, retry_after_seconds: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, param: str | None = None, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
@@ -119,6 +118,10 @@ class Unavailable(ServiceError):
 
 class QueueUnavailable(Unavailable):
     code = "queue_unavailable"
+
+
+class QueueRefused(QueueUnavailable):
+    """Redis refused a command before it changed anything."""
 
 
 class QueueFull(Unavailable):

@@ -10,6 +10,9 @@ from worker.patience import insist
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
 
+LAST_SECONDS = 1.0
+"""Of a shutdown's grace: kept for what follows when Redis never took an outcome."""
+
 log = get_logger(__name__)
 
 
@@ -44,6 +47,10 @@ class Inbox:
     def finish(self, held: HeldJob, outcome: Outcome) -> Verdict:
         """Commit. Asks until Redis answers; raises QueueUnavailable when the shutdown's grace is over."""
         return self._settle(held, lambda: self._queue.finish(held.claim.lease, outcome), name="finish")
+
+    def has_ended(self, held: HeldJob) -> bool:
+        """Whether a finish() that raised took effect. Raises QueueUnavailable."""
+        return self._queue.has_ended(held.claim.lease)
 
     def release(self, held: HeldJob) -> Verdict:
         """Hand back without costing an attempt."""
@@ -91,7 +98,7 @@ class Inbox:
     def _settle(self, held: HeldJob, ask: Callable[[], Verdict], *, name: str) -> Verdict:
         def may_go_on() -> bool:
             held.touch()
-            return self._shutdown.seconds_left > 0
+            return self._shutdown.seconds_left > LAST_SECONDS
 
         verdict = insist(ask, may_go_on=may_go_on, name=name)
         self.drop(held)

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
 from model.engine import Engine
 from model.errors import Cancelled, InvalidParams, NotFinite, OutOfMemory
 from model.frames import Frames
-from service.errors import Unavailable
+from service.errors import QueueRefused, Unavailable
 from service.jobs.record import Outcome, Signal, Verdict
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
@@ -73,7 +74,9 @@ class JobRunner:
         except NotFinite as e:
             self._fail(held, "generation_failed", str(e))
         except DiskFull:
-            self._fail(held, "no_disk_space", "The worker has no disk space left for the finished file.")
+            # Another worker's disk may have room.
+            log.error("disk_full", job_id=held.id)
+            self._retry(held, f"no disk space on {self._name}")
         except torch.AcceleratorError as e:
             self._give_back(held, e)
             raise DeviceLost from e
@@ -99,13 +102,23 @@ class JobRunner:
             peak_memory_mb=round(peak_memory_mb(self._engine.device), 1),
             worker=self._name,
         )
-        verdict = self._inbox.finish(held, outcome)
+        try:
+            verdict = self._inbox.finish(held, outcome)
+        except QueueRefused:
+            self._remove_uncommitted(held, finished)
+            raise
         if verdict is Verdict.LOST:
             self._finisher.remove(finished.asset)
             self._count(held, "lost")
             return
         self._metrics.observe_stages(outcome.stage_durations)
         self._count(held, "completed", total_seconds=outcome.stage_durations["total"])
+
+    def _remove_uncommitted(self, held: HeldJob, finished: Finished) -> None:
+        """An outcome that stays unknown keeps its files: a record may name them."""
+        with suppress(Unavailable):
+            if not self._inbox.has_ended(held):
+                self._finisher.remove(finished.asset)
 
     def _interrupt(self, held: HeldJob) -> None:
         match held.signal:
@@ -125,7 +138,10 @@ class JobRunner:
 
     def _give_back(self, held: HeldJob, error: Exception) -> None:
         log.error("job_raised", job_id=held.id, exc_info=error)
-        self._inbox.retry(held, f"{type(error).__name__} on {self._name}")
+        self._retry(held, f"{type(error).__name__} on {self._name}")
+
+    def _retry(self, held: HeldJob, reason: str) -> None:
+        self._inbox.retry(held, reason)
         self._count(held, "retried")
 
     def _count(self, held: HeldJob, outcome: str, **fields: object) -> None:

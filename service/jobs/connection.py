@@ -8,13 +8,18 @@ from redis import exceptions as redis_exceptions
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from service.errors import QueueFull, QueueUnavailable
+from service.errors import QueueFull, QueueRefused, QueueUnavailable
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 3.0
 BRIEF_TIMEOUT_SECONDS = 2.0
 NUM_RETRIES = 2
 """Every script is idempotent by ids that its caller drew, so that a repeated command is harmless."""
+
+REFUSALS = ("MISCONF", "NOREPLICAS", "NOAUTH", "MASTERDOWN", "CLUSTERDOWN")
+"""Redis says these before a command or script begins; redis-py has no class of its own for them."""
+
+REASON_CHARACTERS = 200
 
 
 def connect(redis_url: str) -> Redis:
@@ -39,15 +44,36 @@ def connect_briefly(redis_url: str) -> Redis:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Translate what Redis raises. Usable as a decorator too."""
+    """Translate what Redis raises; all of it may pass. Usable as a decorator too.
+
+    A DataError stays: only a bug of ours sends what Redis can't take.
+    """
     try:
         yield
+    except redis_exceptions.DataError:
+        raise
     except redis_exceptions.OutOfMemoryError as e:
         raise QueueFull("The queue's memory is full. Try again later.", retry_after_seconds=30) from e
+    except redis_exceptions.AuthenticationError as e:
+        raise QueueRefused(f"The queue (Redis) refuses our password: check REDIS_URL. ({_reason(e)})") from e
     except (redis_exceptions.ConnectionError, redis_exceptions.TimeoutError, OSError) as e:
         raise QueueUnavailable("The queue (Redis) does not answer. Try again shortly.") from e
     except redis_exceptions.ReadOnlyError as e:
-        raise QueueUnavailable("The queue (Redis) takes no writes now. Try again shortly.") from e
+        raise QueueRefused("The queue (Redis) takes no writes now. Try again shortly.") from e
+    except redis_exceptions.RedisError as e:
+        kind = QueueRefused if _is_refusal(e) else QueueUnavailable
+        raise kind(f"The queue (Redis) fails: {_reason(e)}. Try again shortly.") from e
+
+
+def _is_refusal(error: redis_exceptions.RedisError) -> bool:
+    """Not so for an error in the middle of a script: what came before it is done."""
+    is_early = isinstance(error, redis_exceptions.NoPermissionError) or str(error).startswith(REFUSALS)
+    return is_early and "script:" not in str(error)
+
+
+def _reason(error: redis_exceptions.RedisError) -> str:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line[:REASON_CHARACTERS].rstrip(". ")
 
 
 def _options() -> dict[str, object]:

@@ -16,7 +16,7 @@ from model.engine import Engine
 from model.errors import InvalidParams, NotFinite, OutOfMemory
 from model.frames import Frames
 from model.params import GenerationParams
-from service.errors import ObjectNotFound
+from service.errors import ObjectNotFound, QueueRefused
 from service.jobs.queue import JobQueue
 from service.jobs.record import Lease, Outcome, Progress, State, VideoRecord, object_key
 from service.jobs.store import VideoStore
@@ -248,7 +248,7 @@ def test_shutdown_hands_a_long_job_back_without_costing_an_attempt(
     assert record.attempt == 0
 
 
-def test_full_disk_fails_the_job_and_leaves_nothing(
+def test_full_disk_hands_the_job_to_the_next_attempt_and_leaves_nothing(
     submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage, scratch: Path
 ) -> None:
     video_id = submit()
@@ -256,8 +256,52 @@ def test_full_disk_fails_the_job_and_leaves_nothing(
     # The file in the making is a link to a device that is always full.
     (scratch / f".{held.claim.payload.asset_id}.mp4.part").symlink_to("/dev/full")
     runner.run(held)
-    error = store.get(video_id).error
-    assert error is not None
-    assert error.code == "no_disk_space"
+    assert store.get(video_id).state is State.QUEUED
     assert list(scratch.iterdir()) == []
     assert not has_object(storage, held)
+
+
+def test_files_of_a_refused_commit_are_removed(
+    submit: Submit,
+    inbox: Inbox,
+    runner: JobRunner,
+    queue: JobQueue,
+    storage: Storage,
+    shutdown: Shutdown,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submit()
+    held = claim(inbox)
+
+    def refuse(*_: object) -> None:
+        shutdown._grace_seconds = 0
+        shutdown.request()
+        raise QueueRefused("The queue (Redis) fails: MISCONF.")
+
+    monkeypatch.setattr(queue, "finish", refuse)
+    runner.run(held)
+    assert not has_object(storage, held)
+
+
+def test_files_of_a_commit_that_took_effect_stay_whatever_was_said_later(
+    submit: Submit,
+    inbox: Inbox,
+    runner: JobRunner,
+    queue: JobQueue,
+    storage: Storage,
+    shutdown: Shutdown,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submit()
+    held = claim(inbox)
+    finish = queue.finish
+
+    def commit_and_refuse(lease: Lease, outcome: Outcome) -> None:
+        finish(lease, outcome)
+        shutdown._grace_seconds = 0
+        shutdown.request()
+        raise QueueRefused("The queue (Redis) fails: MISCONF.")
+
+    monkeypatch.setattr(queue, "finish", commit_and_refuse)
+    runner.run(held)
+    assert has_object(storage, held)
