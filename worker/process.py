@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
+from redis import Redis
 
 from model.engine import Engine
 from service.errors import Unavailable
-from service.jobs.connection import connect, connect_bytes
+from service.jobs.connection import connect, connect_bytes, redis_errors
 from service.jobs.queue import QUEUE, JobQueue
 from service.jobs.record import WorkerInfo
 from service.jobs.store import VideoStore
@@ -27,6 +28,7 @@ from worker.link import Link
 from worker.loop import Worker
 from worker.patience import insist
 from worker.presence import Presence
+from worker.room import Room, largest_file_bytes
 from worker.runner import JobRunner
 from worker.scratch import scratch_folder
 from worker.shutdown import Shutdown
@@ -48,6 +50,7 @@ def run_worker(settings: Settings) -> None:
             server, _ = serve_metrics(registry, host=settings.host, port=settings.worker_metrics_port)
             opened.callback(server.shutdown)
         scratch = opened.enter_context(scratch_folder(settings.data_dir / "scratch"))
+        redis = opened.enter_context(_redis(settings))
         engine = _load(settings)
         measured = measure(engine)
         log.info("worker_warm", seconds_per_step=measured.seconds_per_step, device=measured.device)
@@ -55,19 +58,24 @@ def run_worker(settings: Settings) -> None:
         # Until here a signal ends the process at once: it holds nothing yet.
         shutdown = Shutdown()
         shutdown.install()
-        redis = opened.enter_context(connect(_redis_url(settings)))
         storage = opened.enter_context(_storage(settings, shutdown))
         watch = StallWatch(limit_seconds=settings.stall_seconds)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name, fingerprint=engine.card.fingerprint)
-        presence = Presence(
-            VideoStore(redis),
-            opened.enter_context(connect_bytes(_redis_url(settings))),
-            worker=_worker_info(name, engine, settings),
-            card=model_card(engine.card, measured=measured),
-            queue=QUEUE,
-            ttl_seconds=max(3 * settings.heartbeat_seconds, 5),
-        )
+        registration = opened.enter_context(connect_bytes(_redis_url(settings)))
+
+        def make_presence() -> Presence:
+            return Presence(
+                VideoStore(redis),
+                registration,
+                worker=_worker_info(name, engine, settings),
+                card=model_card(engine.card, measured=measured, more_aliases=settings.more_aliases),
+                queue=QUEUE,
+                ttl_seconds=max(3 * settings.heartbeat_seconds, 5),
+            )
+
+        # It asks Redis, which may have gone while the model was loaded.
+        presence = insist(make_presence, may_go_on=lambda: not shutdown.is_requested, name="queue")
         heartbeat = Heartbeat(
             inbox,
             presence,
@@ -81,8 +89,9 @@ def run_worker(settings: Settings) -> None:
         )
         finisher = Finisher(storage, scratch, shutdown)
         runner = JobRunner(inbox, engine, finisher, shutdown=shutdown, metrics=metrics, name=name)
+        room = Room(scratch, need_bytes=largest_file_bytes(engine.card))
         with _announced(presence, shutdown, metrics):
-            Worker(inbox, runner, heartbeat, shutdown=shutdown).run()
+            Worker(inbox, runner, heartbeat, room, shutdown=shutdown).run()
 
 
 def _load(settings: Settings) -> Engine:
@@ -92,6 +101,14 @@ def _load(settings: Settings) -> Engine:
     log.info("model_loaded", model=engine.card.id, seconds=round(time.monotonic() - started, 2))
     engine.warm_up()
     return engine
+
+
+@contextlib.contextmanager
+def _redis(settings: Settings) -> Iterator[Redis]:
+    """Waits for a server that does not answer: a large model would be loaded for nothing."""
+    with connect(_redis_url(settings)) as redis:
+        insist(redis_errors()(redis.ping), may_go_on=lambda: True, name="queue")
+        yield redis
 
 
 @contextlib.contextmanager
