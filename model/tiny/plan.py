@@ -43,7 +43,7 @@ FULL = Plan(
     shared_steps=11_000,
     expert_steps=6_000,
     calm_steps=2_500,
-    decoder_steps=1600,
+    decoder_steps=1200,
 )
 SHORT = Plan(
     text_steps=2,
