@@ -78,8 +78,8 @@ def adherence(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def blind_adherence(checkpoint: str, trials: Sequence[Trial], num_steps: int, dtype: str) -> dict[str, float]:
-    """The same seeds and scenes, but the checkpoint is shown an empty prompt."""
-    return adherence(run_trials(checkpoint, [replace(t, prompt="") for t in trials], num_steps, dtype))
+    """The same seeds and scenes, but the checkpoint is shown a prompt that says nothing."""
+    return adherence(run_trials(checkpoint, [replace(t, prompt=".") for t in trials], num_steps, dtype))
 
 
 def judge_ground_truth(num_scenes: int) -> tuple[float, float]:
@@ -160,7 +160,7 @@ def main() -> None:
             figures["by_value"] = _by_value(outcomes)
         figures[f"steps_{num_steps}"] = percent
     blind = blind_adherence(args.checkpoint, trials[:128], args.steps[0], args.dtype)
-    print("blind baseline (empty prompt): " + " ".join(f"{k} {v:.1f}" for k, v in blind.items()))
+    print("blind baseline (a prompt that says nothing): " + " ".join(f"{k} {v:.1f}" for k, v in blind.items()))
     figures["blind"] = blind
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

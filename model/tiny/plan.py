@@ -24,7 +24,8 @@ class Plan:
     num_clips: int
     shared_steps: int
     expert_steps: int
-    calm_steps: int
+    calm_cycles: tuple[int, ...]
+    """Steps of each cosine cycle on the world as it ships; every cycle but the first is a warm restart."""
     decoder_steps: int
 
     @property
@@ -42,7 +43,7 @@ FULL = Plan(
     num_clips=14_336,
     shared_steps=11_000,
     expert_steps=6_000,
-    calm_steps=2_500,
+    calm_cycles=(2_500, 5_000),
     decoder_steps=1200,
 )
 SHORT = Plan(
@@ -51,6 +52,6 @@ SHORT = Plan(
     num_clips=16,
     shared_steps=2,
     expert_steps=2,
-    calm_steps=1,
+    calm_cycles=(1, 1),
     decoder_steps=1,
 )

@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,8 +44,16 @@ def train_experts(work: Path, plan: Plan) -> None:
 
 
 def train_calm_experts(work: Path, plan: Plan) -> None:
-    """Go on with both experts on the clips of the world as it ships: work/calm_high and work/calm_low."""
-    run_ranks(_train_expert, str(work), _CALM, plan.calm_steps)
+    """Go on with both experts on the clips of the world as it ships, cycle by cycle, into work/calm_high and calm_low."""
+    starts = ("high", "low")
+    for cycle, num_steps in enumerate(plan.calm_cycles):
+        names = (f"calm_high_{cycle}", f"calm_low_{cycle}")
+        if not all((work / name).exists() for name in names):
+            course = _Course(starts, names, "latents_calm.pt", CALM_FACTOR)
+            run_ranks(_train_expert, str(work), course, num_steps)
+        starts = names
+    for name, last in zip(("calm_high", "calm_low"), starts, strict=True):
+        shutil.copytree(work / last, work / name, dirs_exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,6 @@ class _Course:
 
 
 _FORK = _Course(("denoiser", "denoiser"), ("high", "low"), "latents.pt", FORK_FACTOR)
-_CALM = _Course(("high", "low"), ("calm_high", "calm_low"), "latents_calm.pt", CALM_FACTOR)
 _BANDS_OF_EXPERTS = ((BOUNDARY, 1.0), (0.0, BOUNDARY))
 
 
