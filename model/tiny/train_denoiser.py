@@ -44,7 +44,7 @@ def train_experts(work: Path, plan: Plan) -> None:
 
 
 def train_calm_experts(work: Path, plan: Plan) -> None:
-    """Go on with both experts on the clips of the world as it ships, cycle by cycle, into work/calm_high and calm_low."""
+    """Go on with both experts on the world as it ships, cycle by cycle, into work/calm_high and work/calm_low."""
     starts = ("high", "low")
     for cycle, num_steps in enumerate(plan.calm_cycles):
         names = (f"calm_high_{cycle}", f"calm_low_{cycle}")
