@@ -130,7 +130,7 @@ def test_a_killed_training_run_goes_on_and_ends_in_a_folder_that_diffusers_loads
     second = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
     assert "autoencoder: done before" in second.stdout
     assert all((work / "done" / f"{name}.json").exists() for name in STAGES)
-    pipeline = WanPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    pipeline = WanPipeline.from_pretrained(out, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     frames = pipeline("a red star", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert frames.shape == (1, 5, 64, 64, 3)
