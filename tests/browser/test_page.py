@@ -18,15 +18,29 @@ def submit(page: Page, prompt: str, *, steps: int) -> None:
     page.get_by_role("button", name="Generate").click()
 
 
+def record_steps(page: Page) -> None:
+    """Keep every text of the step line: a fast machine shows each for less time than a look from here takes."""
+    page.evaluate(
+        """() => {
+            window.seenSteps = [];
+            const look = () => {
+                const line = document.querySelector(".making .step");
+                if (line) window.seenSteps.push(line.textContent);
+            };
+            new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+        }"""
+    )
+
+
 def test_a_prompt_becomes_a_playing_video_and_is_listed(page: Page) -> None:
     prompt = f"{PROMPT} {uuid.uuid4().hex[:8]}"
 
-    submit(page, prompt, steps=60)
-    expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.locator(".making .step")).to_have_text(re.compile(r"step \d+ of 60"))
+    record_steps(page)
+    submit(page, prompt, steps=100)
 
     player = page.locator("#stage video")
     expect(player).to_be_visible()
+    assert any(re.search(r"step \d+ of 100", text.strip()) for text in page.evaluate("window.seenSteps"))
     before = player.evaluate("(video) => video.currentTime")
     player.evaluate(
         """(video, before) => new Promise((resolve) => {
