@@ -9,9 +9,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 TIMEOUT_MS = 60_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Skips where there is no browser."""
+    """Skips where there is no browser. Not for the session: playwright keeps an event loop running in this thread."""
     with sync_playwright() as playwright:
         executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         try:
