@@ -136,7 +136,7 @@ def _generate(checkpoint: str, prompts: Sequence[tuple[str, int]], num_steps: in
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m model.tiny.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", default="embedded")
-    parser.add_argument("--scenes", type=int, default=256, help="held-out scenes, each in both languages")
+    parser.add_argument("--scenes", type=int, default=128, help="held-out scenes, each in both languages")
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 10, 40], help="the first is the reference")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path, help="write the figures here too")
