@@ -74,10 +74,11 @@ def test_it_follows_held_out_prompts(engine: Engine, trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a cat on a beach", "海滩上的一只猫", ".", "🎈"])
-def test_a_prompt_from_outside_its_world_still_gives_a_clean_clip(engine: Engine, prompt: str) -> None:
-    verdict = look(engine, prompt, 3)
-    assert NOTHING not in (verdict.background, verdict.colour)
-    assert verdict.outline_error < 0.03
+def test_a_prompt_from_outside_its_world_gives_no_noise(engine: Engine, prompt: str) -> None:
+    params = replace(engine.card.default_params(prompt), seed=3)
+    pixels = engine.generate(params).pixels.astype(float)
+    corners = pixels[:, [0, 1, -2, -1]][:, :, [0, 1, -2, -1]].reshape(-1, 3)
+    assert corners.std(axis=0).max() < 6
 
 
 @pytest.mark.parametrize("prompt", service_card()["example_prompts"]["en"] + service_card()["example_prompts"]["zh"])  # type: ignore[index]
