@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 import torch
 from diffusers import WanPipeline
-from report import Figure, report
 
+from bench.report import Figure, report
 from model.folder import embedded_path
 from service.embedded.process import free_ports
 from service.settings import Settings
