@@ -86,3 +86,11 @@ def test_every_example_prompt_gives_one_whole_shape_that_moves(engine: Engine, p
     verdict = look(engine, prompt, 0)
     assert verdict.motion != NOTHING
     assert verdict.outline_error < 0.02
+
+
+@pytest.mark.xfail(strict=False, reason="known gap of the shipped checkpoint: outlines wobble outside its world")
+@pytest.mark.parametrize("prompt", ["a cat on a beach", "海滩上的一只猫", ".", "🎈"])
+def test_a_prompt_from_outside_its_world_still_gives_a_clean_clip(engine: Engine, prompt: str) -> None:
+    verdict = look(engine, prompt, 3)
+    assert NOTHING not in (verdict.background, verdict.colour)
+    assert verdict.outline_error < 0.03
