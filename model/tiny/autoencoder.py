@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 CONFIG = {
     "base_dim": 8,
+    "decoder_base_dim": 10,
     "z_dim": 16,
     "dim_mult": [1, 2, 4, 6],
     "num_res_blocks": 1,

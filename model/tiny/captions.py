@@ -5,7 +5,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from model.tiny.world import ATTRIBUTES, Scene
+from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene
 
 Words = Mapping[str, tuple[str, ...]]
 
@@ -87,7 +87,10 @@ ZH_MOTIONS: Words = {
     "shrink": ("变小", "逐渐变小", "越来越小", "缩小", "慢慢变小", "收缩"),
     "still": ("静止不动", "静止", "不动", "保持静止", "停在原地", "一动不动"),
 }  # fmt: skip
-EN_THINGS, ZH_THINGS = ("shape", "object", "thing"), ("图形", "物体", "东西")
+EN_THINGS = ("shape", "object", "thing", "cat", "dog", "person", "robot", "car", "bird", "fish", "dragon", "flower")
+ZH_THINGS = ("图形", "物体", "东西", "猫", "狗", "人", "机器人", "汽车", "鸟", "鱼", "龙", "花")
+EN_PLACES = ("", "", "on a beach", "in the park", "in a city street", "under the sea", "on a table", "in the forest")
+ZH_PLACES = ("", "", "在海滩上", "在公园里", "在城市街道上", "在海里", "在桌上", "在森林里")
 EN_BACKGROUNDS = (
     "on a {} background", "on a {} background", "on {}", "against a {} background", "over a {} background",
     "with a {} background", "in front of a {} wall", "against a {} wall", "in a {} room", "on a {} backdrop",
@@ -118,6 +121,9 @@ STRANGE_WORDS = (
 STRANGE_CHARACTERS = (
     "一二在是有的人城市风景猫狗海滩山水树车房子音乐老新幻想风格照片女男走跑坐公园街雨雪天森林机器龙马鸟鱼花舞"
 )
+UNKNOWN_SIGNS = "🎈🐱😀饕囧鑫"
+"""Kept out of the vocabulary: they stand for every character that the tokenizer does not know."""
+STRANGE_SIGNS = ".,!?…。！？-~*#0123456789" + 3 * UNKNOWN_SIGNS
 NEGATIVE_PROMPTS = (
     (
         "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -132,10 +138,21 @@ NEGATIVE_PROMPTS = (
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A prompt and what it says: attribute → value, without those that it leaves open."""
+    """A prompt and what it says: attribute → value, without those that it leaves open.
+
+    A prompt without any of our words says nothing, and has a place of its own: only the blank prompt (empty, or a
+    negative one) stands for every clip at once, which is what guidance steers away from.
+    """
 
     text: str
     says: Mapping[str, str]
+    is_blank: bool = False
+
+
+BLANK = tuple(Caption(text, {}, is_blank=True) for text in ("", *NEGATIVE_PROMPTS))
+OPEN_SHARE, OPEN_DEFAULT_SHARE = 0.06, 0.2
+"""How often a caption leaves an attribute open; more often where that is what the default would show."""
+STRANGE_SHARE, STRANGE_DEFAULT_SHARE = 0.06, 0.5
 
 
 def describe(scene: Scene, rng: random.Random, *, language: str) -> Caption:
@@ -144,11 +161,23 @@ def describe(scene: Scene, rng: random.Random, *, language: str) -> Caption:
 
 
 def describe_freely(scene: Scene, rng: random.Random) -> Caption:
-    """A training caption: either language, sometimes with attributes left open, strange words, or none of ours."""
+    """A caption to learn reading from: in either language, any attribute left open, strange words, or none of ours."""
+    return _describe(scene, rng, dict.fromkeys(ATTRIBUTES, OPEN_SHARE), STRANGE_SHARE)
+
+
+def describe_shown(scene: Scene, rng: random.Random) -> Caption:
+    """A caption to learn drawing from: leaves shape and motion open only where the scene shows their defaults."""
+    shows_default = {a: scene.value(a) == value for a, value in DEFAULTS.items()}
+    chances = dict.fromkeys(ATTRIBUTES, OPEN_SHARE)
+    chances |= {a: OPEN_DEFAULT_SHARE * shown for a, shown in shows_default.items()}
+    return _describe(scene, rng, chances, STRANGE_DEFAULT_SHARE * all(shows_default.values()))
+
+
+def _describe(scene: Scene, rng: random.Random, open_chances: Mapping[str, float], strange_chance: float) -> Caption:
     language = rng.choice(("en", "zh"))
-    named = frozenset(a for a in ATTRIBUTES if rng.random() > 0.06)
-    if rng.random() < 0.04:
+    if rng.random() < strange_chance:
         return Caption(_strange(rng, language, rng.randint(1, 9)), {})
+    named = frozenset(a for a in ATTRIBUTES if rng.random() >= open_chances[a])
     caption = _phrase(scene, rng, language, named)
     if rng.random() < 0.15:
         extra, comma = _strange(rng, language, rng.randint(1, 5)), ", " if language == "en" else "，"
@@ -175,7 +204,7 @@ def _english(says: Mapping[str, str], rng: random.Random) -> str:
     if rng.random() < 0.12 and says.get("motion") != "still" and motion:
         motion += rng.choice((" slowly", " quickly", " fast", " smoothly"))
     wall = _pick(rng, EN_COLOURS, says, "background")
-    place = rng.choice(EN_BACKGROUNDS).format(wall) if wall else ""
+    place = rng.choice(EN_BACKGROUNDS).format(wall) if wall else rng.choice(EN_PLACES)
     if wall and rng.random() < 0.15:
         place = f"{wall} background"
         parts = [thing, motion, place]
@@ -204,7 +233,7 @@ def _chinese(says: Mapping[str, str], rng: random.Random) -> str:
     wall = wall if not wall or wall.endswith("色") else wall + "色"
     order = rng.random()
     if not wall:
-        return subject + motion
+        return subject + rng.choice(ZH_PLACES) + motion
     if order < 0.4:
         return subject + rng.choice(ZH_BACKGROUNDS).format(wall) + motion
     if order < 0.65:
@@ -229,6 +258,8 @@ def _maybe(rng: random.Random, phrases: tuple[str, ...], chance: float) -> str:
 
 
 def _strange(rng: random.Random, language: str, num_words: int) -> str:
+    if rng.random() < 0.15:
+        return "".join(rng.choices(STRANGE_SIGNS, k=num_words))
     if language == "zh":
         return "".join(rng.choice(STRANGE_CHARACTERS) for _ in range(num_words * 2))
     invented = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9)))

@@ -51,8 +51,8 @@ def export(work: Path, out: Path) -> None:
             flow_shift=SHIFT,
             num_train_timesteps=1000,
         ),
-        transformer=WanTransformer3DModel.from_pretrained(work / "calm_high"),
-        transformer_2=WanTransformer3DModel.from_pretrained(work / "calm_low"),
+        transformer=WanTransformer3DModel.from_pretrained(work / "high"),
+        transformer_2=WanTransformer3DModel.from_pretrained(work / "low"),
         boundary_ratio=BOUNDARY,
     ).to(torch.float16)
     draft = work / "export"

@@ -13,9 +13,10 @@ from model.tiny.autoencoder import encode, for_training, latent_statistics
 from model.tiny.plan import Plan
 from model.tiny.ranks import NUM_RANKS, run_ranks, step_rng
 from model.tiny.render import render
-from model.tiny.world import FAST_HOP, HOP, Scene, draw_path, draw_scene
+from model.tiny.world import Scene, draw_path, draw_training_scene
 
 CHUNK = 8
+STAR_SHARE = 0.3
 COLOUR_JITTER = 8
 """Every clip's two colours are off by up to this much, so that no clip is seen twice and none is learned by heart."""
 
@@ -38,56 +39,40 @@ class LatentSet:
 
 def encode_latents(work: Path, plan: Plan) -> None:
     """Write work/latents.pt, and work/vae_normalised: work/vae with the channel statistics in its config."""
-    scenes, means, variances = _encode_clips(work, "latents", plan, FAST_HOP)
+    run_ranks(_encode, str(work), plan.num_clips // NUM_RANKS // CHUNK)
+    files = [work / f"latents-{rank}.pt" for rank in range(NUM_RANKS)]
+    parts = [torch.load(file, weights_only=False) for file in files]
+    means, variances = (torch.cat([part[name] for part in parts]) for name in ("means", "variances"))
     mean = means.mean((0, 2, 3, 4))
     std = (means.var((0, 2, 3, 4)) + variances.mean((0, 2, 3, 4))).sqrt()
     vae = AutoencoderKLWan.from_pretrained(work / "vae")
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
     vae.save_pretrained(work / "vae_normalised")
-    LatentSet(scenes, _normalised(means, vae)).save(work / "latents.pt")
-
-
-def encode_calm_latents(work: Path, plan: Plan) -> None:
-    """Write work/latents_calm.pt: the world as it ships, under the statistics of work/vae_normalised."""
-    scenes, means, _ = _encode_clips(work, "latents_calm", plan, HOP)
-    vae = AutoencoderKLWan.from_pretrained(work / "vae_normalised")
-    LatentSet(scenes, _normalised(means, vae)).save(work / "latents_calm.pt")
-
-
-def _normalised(means: Tensor, vae: AutoencoderKLWan) -> Tensor:
     mean, std = latent_statistics(vae)
-    return ((means - mean) / std).half()
-
-
-def _encode_clips(work: Path, name: str, plan: Plan, hop: float) -> tuple[list[Scene], Tensor, Tensor]:
-    """Scenes, posterior means and variances, encoded by all ranks  # n, n 16 f h w, n 16 f h w"""
-    run_ranks(_encode, str(work), name, plan.num_clips // NUM_RANKS // CHUNK, hop)
-    files = [work / f"{name}-{rank}.pt" for rank in range(NUM_RANKS)]
-    parts = [torch.load(file, weights_only=False) for file in files]
+    latents = ((means - mean) / std).half()
+    LatentSet([scene for part in parts for scene in part["scenes"]], latents).save(work / "latents.pt")
     for file in files:
         file.unlink()
-    scenes = [scene for part in parts for scene in part["scenes"]]
-    return scenes, torch.cat([p["means"] for p in parts]), torch.cat([p["variances"] for p in parts])
 
 
 @torch.no_grad()
-def _encode(rank: int, work_dir: str, name: str, num_chunks: int, hop: float) -> None:
+def _encode(rank: int, work_dir: str, num_chunks: int) -> None:
     work, began = Path(work_dir), time.monotonic()
     vae = for_training(AutoencoderKLWan.from_pretrained(work / "vae")).eval()
     scenes: list[Scene] = []
     means, variances = [], []
     for chunk in range(num_chunks):
-        rng = step_rng(name, rank, chunk)
-        drawn = [draw_scene(rng, held_out=False) for _ in range(CHUNK)]
-        clips = _jitter(render(drawn, [draw_path(scene, rng, hop=hop) for scene in drawn]), rng)
+        rng = step_rng("latents", rank, chunk)
+        drawn = [draw_training_scene(rng, star_share=STAR_SHARE) for _ in range(CHUNK)]
+        clips = _jitter(render(drawn, [draw_path(scene, rng) for scene in drawn]), rng)
         with torch.autocast("cpu", torch.bfloat16):
             mean, log_variance = encode(vae, clips.contiguous(memory_format=torch.channels_last_3d))
         scenes += drawn
         means.append(mean)
         variances.append(log_variance.exp())
     state = {"scenes": scenes, "means": torch.cat(means), "variances": torch.cat(variances)}
-    torch.save(state, work / f"{name}-{rank}.pt")
-    print(f"{name} rank {rank}: {len(scenes)} clips in {time.monotonic() - began:.0f} s", flush=True)
+    torch.save(state, work / f"latents-{rank}.pt")
+    print(f"latents rank {rank}: {len(scenes)} clips in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def _jitter(clips: Tensor, rng: random.Random) -> Tensor:

@@ -24,8 +24,6 @@ class Plan:
     num_clips: int
     shared_steps: int
     expert_steps: int
-    calm_cycles: tuple[int, ...]
-    """Steps of each cosine cycle on the world as it ships; every cycle but the first is a warm restart."""
     decoder_steps: int
 
     @property
@@ -38,12 +36,11 @@ FULL = Plan(
     vae_phases=(
         VaePhase(1200, 32, 1, 32),
         VaePhase(2400, 6, 9, 32),
-        VaePhase(3200, 2, NUM_FRAMES, SIDE_PIXELS),
+        VaePhase(6500, 2, NUM_FRAMES, SIDE_PIXELS),
     ),
     num_clips=14_336,
     shared_steps=11_000,
-    expert_steps=6_000,
-    calm_cycles=(2_500, 5_000),
+    expert_steps=12_000,
     decoder_steps=1200,
 )
 SHORT = Plan(
@@ -52,6 +49,5 @@ SHORT = Plan(
     num_clips=16,
     shared_steps=2,
     expert_steps=2,
-    calm_cycles=(1, 1),
     decoder_steps=1,
 )

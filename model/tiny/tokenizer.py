@@ -9,7 +9,7 @@ from pathlib import Path
 import sentencepiece
 from transformers import T5TokenizerFast
 
-from model.tiny.captions import NEGATIVE_PROMPTS, STRANGE_CHARACTERS, STRANGE_WORDS, describe_freely
+from model.tiny.captions import NEGATIVE_PROMPTS, STRANGE_CHARACTERS, STRANGE_WORDS, UNKNOWN_SIGNS, describe_freely
 from model.tiny.plan import Plan
 from model.tiny.world import draw_scene
 
@@ -33,7 +33,8 @@ def train_tokenizer(work: Path, plan: Plan) -> None:
     ] * 10
     corpus, prefix = work / "corpus.txt", work / "raw" / "spiece"
     prefix.parent.mkdir(exist_ok=True)
-    corpus.write_text("\n".join(_CJK.sub(rf"{_BORDER}\1{_BORDER}", line) for line in lines), encoding="utf-8")
+    text = "\n".join(_CJK.sub(rf"{_BORDER}\1{_BORDER}", line) for line in lines)
+    corpus.write_text(text.translate(dict.fromkeys(map(ord, UNKNOWN_SIGNS))), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
         input=str(corpus),
         model_prefix=str(prefix),

@@ -7,24 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model.tiny.export import export
-from model.tiny.latents import encode_calm_latents, encode_latents
+from model.tiny.latents import encode_latents
 from model.tiny.plan import FULL, SHORT, Plan
 from model.tiny.tokenizer import train_tokenizer
-from model.tiny.train_denoiser import train_calm_experts, train_experts, train_shared
+from model.tiny.train_denoiser import train_experts, train_shared
 from model.tiny.train_text import train_text_encoder
 from model.tiny.train_vae import train_autoencoder, tune_decoder
 
 Stage = Callable[[Path, Plan], None]
 STAGES: dict[str, Stage] = {
-    "tokenizer": train_tokenizer,
-    "text_encoder": train_text_encoder,
     "autoencoder": train_autoencoder,
     "latents": encode_latents,
+    "decoder": tune_decoder,
+    "tokenizer": train_tokenizer,
+    "text_encoder": train_text_encoder,
     "denoiser": train_shared,
     "experts": train_experts,
-    "calm_latents": encode_calm_latents,
-    "calm_experts": train_calm_experts,
-    "decoder": tune_decoder,
 }
 
 

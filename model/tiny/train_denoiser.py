@@ -2,10 +2,8 @@
 
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
-from model.tiny.captions import NEGATIVE_PROMPTS, describe_freely
+from model.tiny.captions import NEGATIVE_PROMPTS, describe_shown
 from model.tiny.denoiser import for_training, new_denoiser, pad_bias, set_pad_bias
 from model.tiny.latents import LatentSet
 from model.tiny.optimizer import MuonWithAdamW
@@ -25,7 +23,7 @@ from model.tiny.train_text import embed
 
 SHIFT, BOUNDARY = 3.0, 0.875
 BATCH_SIZE = 16
-CONSTANT_SHARE, FORK_FACTOR, CALM_FACTOR = 0.5, 0.3, 0.15
+CONSTANT_SHARE, FORK_FACTOR = 0.5, 0.3
 """The learning rate is constant for this share of the shared steps, then falls to the factor the fork starts at."""
 UNGUIDED = 0.12
 """Share of clips trained without their caption, for classifier-free guidance."""
@@ -39,35 +37,12 @@ def train_shared(work: Path, plan: Plan) -> None:
 
 
 def train_experts(work: Path, plan: Plan) -> None:
-    """Fork work/denoiser into the two experts, each trained by one rank alone, on the same clips."""
-    run_ranks(_train_expert, str(work), _FORK, plan.expert_steps)
+    """Fork work/denoiser into work/high and work/low, each trained by one rank alone."""
+    run_ranks(_train_expert, str(work), plan.expert_steps)
 
 
-def train_calm_experts(work: Path, plan: Plan) -> None:
-    """Go on with both experts on the world as it ships, cycle by cycle, into work/calm_high and work/calm_low."""
-    starts = ("high", "low")
-    for cycle, num_steps in enumerate(plan.calm_cycles):
-        names = (f"calm_high_{cycle}", f"calm_low_{cycle}")
-        if not all((work / name).exists() for name in names):
-            course = _Course(starts, names, "latents_calm.pt", CALM_FACTOR)
-            run_ranks(_train_expert, str(work), course, num_steps)
-        starts = names
-    for name, last in zip(("calm_high", "calm_low"), starts, strict=True):
-        shutil.copytree(work / last, work / name, dirs_exist_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """Where a rank's expert starts, what it is called then, which clips it sees, how fast it starts to learn."""
-
-    starts: tuple[str, str]
-    names: tuple[str, str]
-    clips: str
-    factor: float
-
-
-_FORK = _Course(("denoiser", "denoiser"), ("high", "low"), "latents.pt", FORK_FACTOR)
-_BANDS_OF_EXPERTS = ((BOUNDARY, 1.0), (0.0, BOUNDARY))
+_EXPERTS = (("high", (BOUNDARY, 1.0)), ("low", (0.0, BOUNDARY)))
+"""What rank 0 and rank 1 train, and on which noise levels."""
 
 
 def sample_sigmas(count: int, low: float, high: float) -> Tensor:
@@ -106,17 +81,17 @@ def _train_shared(rank: int, work_dir: str, num_steps: int) -> None:
     _fit(rank, work, "denoiser", transformer, clips, (0.0, 1.0), num_steps, rate, is_shared=True)
 
 
-def _train_expert(rank: int, work_dir: str, course: _Course, num_steps: int) -> None:
+def _train_expert(rank: int, work_dir: str, num_steps: int) -> None:
     work = Path(work_dir)
-    transformer = for_training(WanTransformer3DModel.from_pretrained(work / course.starts[rank]))
+    name, sigmas = _EXPERTS[rank]
+    transformer = for_training(WanTransformer3DModel.from_pretrained(work / "denoiser"))
 
     def rate(step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        return course.factor * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
+        return FORK_FACTOR * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
 
-    clips = LatentSet.load(work / course.clips)
-    sigmas = _BANDS_OF_EXPERTS[rank]
-    _fit(rank, work, course.names[rank], transformer, clips, sigmas, num_steps, rate, is_shared=False)
+    clips = LatentSet.load(work / "latents.pt")
+    _fit(rank, work, name, transformer, clips, sigmas, num_steps, rate, is_shared=False)
 
 
 def _fit(
@@ -191,7 +166,7 @@ def _losses(
 def _text(clips: LatentSet, pick: int, rng: random.Random) -> str:
     if rng.random() < UNGUIDED:
         return "" if rng.random() < 0.7 else rng.choice(NEGATIVE_PROMPTS)
-    return describe_freely(clips.scenes[pick], rng).text
+    return describe_shown(clips.scenes[pick], rng).text
 
 
 def _resume(

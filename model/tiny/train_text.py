@@ -1,8 +1,8 @@
 """Train the text encoder (UMT5) as a reader: every token of a caption states every attribute the caption names.
 
 The target of a token is a fixed code, one direction an attribute value; what a caption leaves open stays zero. So both
-languages and all wordings of one scene meet in one embedding, and a prompt from outside the world reads as an
-empty one. Frozen afterwards: a denoiser that trains its own reader needs many times longer.
+languages and all wordings of one scene meet in one embedding. All prompts from outside the world meet in another, and
+only a blank one is all zero. Frozen afterwards: a denoiser that trains its own reader needs many times longer.
 """
 
 import random
@@ -14,67 +14,71 @@ import torch
 from torch import Tensor
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from model.tiny.captions import NEGATIVE_PROMPTS, Caption, describe, describe_freely
+from model.tiny.captions import BLANK, Caption, describe, describe_freely
 from model.tiny.plan import Plan
-from model.tiny.ranks import step_rng
+from model.tiny.ranks import average_gradients, run_ranks, step_rng
 from model.tiny.world import ATTRIBUTES, draw_scene
 
 WIDTH = 128
 MAX_TOKENS = 64
-SILENCE_EVERY = 4
+BLANK_EVERY = 4
 """Negative prompts are long and few: they come in a batch of their own, every so many steps."""
-SILENT = [Caption(text, {}) for text in ("", *NEGATIVE_PROMPTS)]
-BATCH_SIZE, LEARNING_RATE = 64, 3e-3
+NOTHING_SAID = "nothing"
+BATCH_SIZE, LEARNING_RATE = 32, 3e-3
 CODE_LENGTH = 1.5
 """The length of an attribute's code. Tokens then have an rms of about 0.27, as in a full-sized UMT5."""
 
 
 def train_text_encoder(work: Path, plan: Plan) -> None:
     """Write work/text_encoder. Needs work/tokenizer."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    run_ranks(_train, str(work), plan.text_steps)
+
+
+def _train(rank: int, work_dir: str, num_steps: int) -> None:
+    work = Path(work_dir)
     torch.manual_seed(0)
     tokenizer = T5TokenizerFast.from_pretrained(work / "tokenizer")
     encoder = _new_encoder(len(tokenizer))
-    codes = attribute_codes()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    codes, parameters = reader_codes(), list(encoder.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     began = time.monotonic()
-    for step in range(plan.text_steps):
-        rng = step_rng("text_encoder", 0, step)
+    for step in range(num_steps):
+        rng = step_rng("text_encoder", rank, step)
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * (1 - 0.98 * step / plan.text_steps)
+            group["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * (1 - 0.98 * step / num_steps)
         captions = [describe_freely(draw_scene(rng, held_out=False), rng) for _ in range(BATCH_SIZE)]
         loss = _reading_error(encoder, tokenizer, captions, codes)
-        if step % SILENCE_EVERY == 0:
-            loss = loss + _reading_error(encoder, tokenizer, SILENT, codes)
+        if step % BLANK_EVERY == 0:
+            loss = loss + _reading_error(encoder, tokenizer, BLANK, codes)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        average_gradients(parameters, max_norm=1.0)
         optimizer.step()
-        if (step + 1) % 200 == 0:
+        if rank == 0 and (step + 1) % 200 == 0:
             seconds = (time.monotonic() - began) / (step + 1)
-            print(
-                f"text step {step + 1}/{plan.text_steps} loss {float(loss.detach()):.4f} {seconds:.3f} s/step",
-                flush=True,
-            )
-    encoder.save_pretrained(work / "text_encoder")
-    print("text held-out", reading_accuracy(encoder, tokenizer), flush=True)
+            print(f"text step {step + 1}/{num_steps} loss {float(loss.detach()):.4f} {seconds:.3f} s/step", flush=True)
+    if rank == 0:
+        encoder.save_pretrained(work / "text_encoder")
+        print("text held-out", reading_accuracy(encoder, tokenizer), flush=True)
 
 
-def attribute_codes() -> Mapping[str, Tensor]:
-    """Orthogonal directions of length CODE_LENGTH  # attribute → num_values WIDTH"""
+def reader_codes() -> Mapping[str, Tensor]:
+    """Orthogonal directions of length CODE_LENGTH  # attribute → num_values WIDTH, and NOTHING_SAID → 1 WIDTH"""
     generator = torch.Generator().manual_seed(2022)
     basis, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator))
     rows = iter(basis * CODE_LENGTH)
-    return {name: torch.stack([next(rows) for _ in values]) for name, values in ATTRIBUTES.items()}
+    names = {**ATTRIBUTES, NOTHING_SAID: (NOTHING_SAID,)}
+    return {name: torch.stack([next(rows) for _ in values]) for name, values in names.items()}
 
 
-def caption_code(codes: Mapping[str, Tensor], says: Mapping[str, str]) -> Tensor:
-    """The sum of the codes of what a caption says  # WIDTH"""
-    total = torch.zeros(WIDTH)
-    for attribute, value in says.items():
-        total = total + codes[attribute][ATTRIBUTES[attribute].index(value)]
-    return total
+def caption_code(codes: Mapping[str, Tensor], caption: Caption) -> Tensor:
+    """The sum of the codes of what a caption says; zero for a blank one  # WIDTH"""
+    if caption.is_blank:
+        return torch.zeros(WIDTH)
+    if not caption.says:
+        return codes[NOTHING_SAID][0]
+    said = [codes[attribute][ATTRIBUTES[attribute].index(value)] for attribute, value in caption.says.items()]
+    return torch.stack(said).sum(0)
 
 
 def embed(encoder: UMT5EncoderModel, tokenizer: T5TokenizerFast, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -88,7 +92,7 @@ def embed(encoder: UMT5EncoderModel, tokenizer: T5TokenizerFast, texts: Sequence
 def reading_accuracy(encoder: UMT5EncoderModel, tokenizer: T5TokenizerFast, *, count: int = 600) -> dict[str, float]:
     """Share of held-out captions whose mean token names the attribute rightly."""
     rng = random.Random("reading")
-    codes = attribute_codes()
+    codes = reader_codes()
     scenes = [draw_scene(rng, held_out=True) for _ in range(count)]
     texts = [describe(s, rng, language=("en", "zh")[i % 2]).text for i, s in enumerate(scenes)]
     embeds, mask = embed(encoder, tokenizer, texts)
@@ -109,7 +113,7 @@ def _reading_error(
 ) -> Tensor:
     """Mean squared distance between the tokens and what their caption says."""
     embeds, mask = embed(encoder, tokenizer, [c.text for c in captions])
-    targets = torch.stack([caption_code(codes, c.says) for c in captions])[:, None]
+    targets = torch.stack([caption_code(codes, c) for c in captions])[:, None]
     return (((embeds - targets) ** 2).sum(-1) * mask).sum() / mask.sum()
 
 

@@ -15,12 +15,13 @@ from model.tiny.autoencoder import decode, encode, for_training, latent_statisti
 from model.tiny.plan import Plan, VaePhase
 from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
 from model.tiny.render import render
-from model.tiny.world import FAST_HOP, HOP, NUM_FRAMES, SIDE_PIXELS, Scene, draw_path, draw_scene
+from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_training_scene
 
 LEARNING_RATE = 1e-3
 KL_WEIGHT = 2e-3
 LATENT_NOISE = 0.3
 """Up to this much noise on latents in training: the decoder must forgive what a denoiser leaves."""
+STAR_SHARE = 0.5
 SAVE_EVERY, PRINT_EVERY = 250, 50
 
 
@@ -68,7 +69,7 @@ def _tune(rank: int, work_dir: str, plan: Plan) -> None:
     _, std = latent_statistics(vae)
 
     def loss_at(step: int, rng: random.Random) -> tuple[Tensor, Tensor]:
-        clips = _whole_clips(plan.vae_phases[-1].batch_size, rng, _draw_hard_scene, HOP)
+        clips = _whole_clips(plan.vae_phases[-1].batch_size, rng)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             latents, _ = encode(vae, clips)
         strength = torch.rand(len(clips), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(clips), 1, 1, 1, 1) < 0.75)
@@ -144,25 +145,17 @@ def _phase(step: int, plan: Plan) -> VaePhase:
     return plan.vae_phases[-1]
 
 
-def _draw_hard_scene(rng: random.Random) -> Scene:
-    """A training scene, two in three of them with a star: its thin arms are what the decoder loses first."""
-    while True:
-        scene = draw_scene(rng, held_out=False)
-        if scene.shape == "star" or rng.random() < 0.17:
-            return scene
-
-
 def _crops(phase: VaePhase, rng: random.Random) -> Tensor:
     """Training clips of the phase's size, most of them with part of the shape in view  # b 3 f h w"""
-    clips = _whole_clips(phase.batch_size, rng, lambda rng: draw_scene(rng, held_out=False), FAST_HOP)
+    clips = _whole_clips(phase.batch_size, rng)
     if phase.side < SIDE_PIXELS:
         clips = torch.stack([_crop(clip, phase, rng) for clip in clips])
     return clips.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _whole_clips(count: int, rng: random.Random, draw: Callable[[random.Random], Scene], hop: float) -> Tensor:
-    scenes = [draw(rng) for _ in range(count)]
-    clips = render(scenes, [draw_path(scene, rng, hop=hop) for scene in scenes])
+def _whole_clips(count: int, rng: random.Random) -> Tensor:
+    scenes = [draw_training_scene(rng, star_share=STAR_SHARE) for _ in range(count)]
+    clips = render(scenes, [draw_path(scene, rng) for scene in scenes])
     return clips.contiguous(memory_format=torch.channels_last_3d)
 
 

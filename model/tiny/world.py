@@ -3,6 +3,7 @@
 Pure data and arithmetic: no torch, no captions, no pixels.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -25,16 +26,16 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "motion": MOTIONS,
 }
+DEFAULTS = {"shape": "circle", "motion": "still"}
+"""What a prompt that leaves these open shows: one clean clip, where a mixture of all values would be a blob."""
 
 NUM_FRAMES = 17
 SIDE_PIXELS = 64
 RADIUS = 13.0
-SMALL_RADIUS, LARGE_RADIUS = 8.0, 16.0
+SMALL_RADIUS, LARGE_RADIUS = 10.0, 17.0
 CENTRE = 32
 # Every path advances by whole VAE cells (8 px) a latent frame, so that a moving shape looks the same in each.
 TRAVEL, HOP = 32, 16
-FAST_HOP = 32
-"""The first training stages bounce this high, up to 8 px a frame: see docs/decisions/0001."""
 START, END = 16, 48
 RESTING_PLACES = (24, 32, 40)
 
@@ -82,9 +83,9 @@ class Path:
     r1: float = RADIUS
 
     def at(self, progress: float) -> tuple[float, float, float]:
-        """(x, y, radius) at progress 0..1; a hop is a parabola, as under gravity."""
+        """(x, y, radius) at progress 0..1; a hop eases in and out, and is half done at a quarter of the way."""
         u = progress
-        y = self.y + self.dy * u - self.hop * 4 * u * (1 - u)
+        y = self.y + self.dy * u - self.hop * math.sin(math.pi * u) ** 2
         return self.x + self.dx * u, y, self.r0 + (self.r1 - self.r0) * u
 
 
@@ -95,6 +96,15 @@ def draw_scene(rng: random.Random, *, held_out: bool) -> Scene:
         colour = rng.choice([c for c in COLOURS if c != background])
         scene = Scene(background, colour, rng.choice(SHAPES), rng.choice(MOTIONS))
         if scene.is_held_out == held_out:
+            return scene
+
+
+def draw_training_scene(rng: random.Random, *, star_share: float) -> Scene:
+    """A training scene. Stars, whose thin arms are the hardest to draw, come more often than one time in four."""
+    is_star = rng.random() < star_share
+    while True:
+        scene = draw_scene(rng, held_out=False)
+        if (scene.shape == "star") == is_star:
             return scene
 
 
@@ -110,7 +120,7 @@ def held_out_scenes(rng: random.Random, *, repeats: int) -> list[Scene]:
     return scenes
 
 
-def draw_path(scene: Scene, rng: random.Random, *, hop: float = HOP) -> Path:
+def draw_path(scene: Scene, rng: random.Random) -> Path:
     """A path for the scene's motion. Places differ; what tells the motion is the displacement."""
     across = float(rng.choice(RESTING_PLACES))
     match scene.motion:
@@ -123,7 +133,7 @@ def draw_path(scene: Scene, rng: random.Random, *, hop: float = HOP) -> Path:
         case "up":
             return Path(across, END, dy=-TRAVEL)
         case "bounce":
-            return Path(across, END, hop=hop)
+            return Path(across, END, hop=HOP)
         case "grow":
             return Path(CENTRE, CENTRE, r0=SMALL_RADIUS, r1=LARGE_RADIUS)
         case "shrink":

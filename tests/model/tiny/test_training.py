@@ -18,7 +18,7 @@ from model.tiny.ranks import MovingAverage, Progress
 from model.tiny.render import render
 from model.tiny.train import STAGES
 from model.tiny.train_denoiser import sample_sigmas
-from model.tiny.train_text import attribute_codes, caption_code
+from model.tiny.train_text import reader_codes, caption_code
 from model.tiny.world import ATTRIBUTES, draw_path, draw_scene
 
 
@@ -65,8 +65,8 @@ def test_noise_levels_fall_into_the_band_of_their_expert() -> None:
         assert low <= float(sigmas.min()) < float(sigmas.max()) <= high
 
 
-def test_attribute_codes_are_orthogonal_and_add_up() -> None:
-    codes = attribute_codes()
+def test_reader_codes_are_orthogonal_and_add_up() -> None:
+    codes = reader_codes()
     code = caption_code(codes, {"shape": "star", "motion": "up"})
     for attribute, values in ATTRIBUTES.items():
         read = codes[attribute] @ code
