@@ -1,4 +1,9 @@
-"""One look at the latents by one expert: the velocity that it predicts. Keeps nothing between calls."""
+"""One look at latents by one expert: the velocity that it predicts. Keeps nothing between calls."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -9,35 +14,85 @@ from torch.nn import functional as F
 from model.text import TextKeysValues
 
 
-def predict_velocity(
-    transformer: WanTransformer3DModel,
-    latents: torch.Tensor,
-    *,
-    timestep: int,
-    text: list[TextKeysValues],
-    rotary: torch.Tensor,
-) -> torch.Tensor:
-    """Velocity (noise - clean) of each row of text, b c f h w in float32.
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Requests of one latent shape that go through an expert as one tensor, each with a row a prompt."""
 
-    latents: 1 c f h w, float32, shared by all rows; text: one entry a block, b rows; rotary: rotary_table().
+    latents: torch.Tensor
+    """n c f h w, float32."""
+
+    timesteps: tuple[int, ...]
+    """n."""
+
+    num_rows: tuple[int, ...]
+    """How many rows each of the n requests has: two with guidance, else one. b is their sum."""
+
+    text: list[TextKeysValues]
+    """One entry a block, b rows, a request's rows side by side."""
+
+    rotary: torch.Tensor
+    """rotary_table() of the latents' shape."""
+
+
+def predict_velocities(transformer: WanTransformer3DModel, stacks: Sequence[Stack]) -> list[torch.Tensor]:
+    """Velocity (noise - clean) of every stack's rows, b c f h w in float32.
+
+    Several stacks run layer by layer: each block's weights are fetched once for all, but no stack's arithmetic
+    knows of the others, so that its numbers are those that it would get alone, bit by bit.
     """
+    flows = [_enter(transformer, stack) for stack in stacks]
+    hidden = [flow.hidden for flow in flows]
+    for index, block in enumerate(transformer.blocks):
+        hidden = [
+            block(each, stack.text[index], flow.modulation, stack.rotary)
+            for each, stack, flow in zip(hidden, stacks, flows, strict=True)
+        ]
+    return [
+        _leave(transformer, each, flow.time_embeds, stack.latents.shape)
+        for each, stack, flow in zip(hidden, stacks, flows, strict=True)
+    ]
+
+
+class _Flow(NamedTuple):
+    """A stack inside the transformer: tokens b s d, time embedding b d, and the modulation b 6 d it gives blocks."""
+
+    hidden: torch.Tensor
+    time_embeds: torch.Tensor
+    modulation: torch.Tensor
+
+
+def _enter(transformer: WanTransformer3DModel, stack: Stack) -> _Flow:
     weight = transformer.proj_out.weight
-    hidden = transformer.patch_embedding(latents.to(weight.dtype)).flatten(2).transpose(1, 2)
-    hidden = hidden.repeat(text[0].key.shape[0], 1, 1)
-    time_embeds, modulation = _embed_timestep(transformer.condition_embedder, timestep, like=weight)
-    for block, keys_values in zip(transformer.blocks, text, strict=True):
-        hidden = block(hidden, keys_values, modulation, rotary)
+    hidden = transformer.patch_embedding(stack.latents.to(weight.dtype)).flatten(2).transpose(1, 2)
+    time_embeds, modulation = _embed_timesteps(transformer.condition_embedder, stack.timesteps, like=weight)
+    flow = _Flow(hidden, time_embeds, modulation)
+    if set(stack.num_rows) == {1}:
+        return flow
+    owners = itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(stack.num_rows))
+    rows = torch.tensor(list(owners), device=hidden.device)
+    return _Flow(*(tensor.index_select(0, rows) for tensor in flow))
+
+
+def _leave(
+    transformer: WanTransformer3DModel, hidden: torch.Tensor, time_embeds: torch.Tensor, shape: torch.Size
+) -> torch.Tensor:
     shift, scale = (transformer.scale_shift_table + time_embeds.unsqueeze(1)).chunk(2, dim=1)
     hidden = (transformer.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-    return _unpatchify(transformer.proj_out(hidden), latents.shape, transformer.config.patch_size).float()
+    return _unpatchify(transformer.proj_out(hidden), shape, transformer.config.patch_size).float()
 
 
-def guide(velocity: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    """Classifier-free guidance. velocity: with the prompt, with the negative one; one row stays as is."""
-    if velocity.shape[0] == 1:
-        return velocity
-    conditional, unconditional = velocity.chunk(2)
-    return unconditional + guidance_scale * (conditional - unconditional)
+def guide(velocity: torch.Tensor, num_rows: Sequence[int], guidance_scales: Sequence[float]) -> torch.Tensor:
+    """Classifier-free guidance: b c f h w -> n c f h w.
+
+    A request with two rows has its prompt's first, then the negative one's; a single row stays as it is.
+    """
+    first = [end - rows for end, rows in zip(itertools.accumulate(num_rows), num_rows, strict=True)]
+    last = [start + rows - 1 for start, rows in zip(first, num_rows, strict=True)]
+    conditional = velocity[torch.tensor(first, device=velocity.device)]
+    unconditional = velocity[torch.tensor(last, device=velocity.device)]
+    scales = velocity.new_tensor(guidance_scales).view(-1, 1, 1, 1, 1)
+    # Of a single row both are the same, and the difference vanishes.
+    return unconditional + scales * (conditional - unconditional)
 
 
 def rotary_table(transformer: WanTransformer3DModel, latents: torch.Tensor) -> torch.Tensor:
@@ -96,12 +151,12 @@ def _rotate(features: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(pairs * rotary).flatten(-2).type_as(features)
 
 
-def _embed_timestep(
-    embedder: WanTimeTextImageEmbedding, timestep: int, *, like: torch.Tensor
+def _embed_timesteps(
+    embedder: WanTimeTextImageEmbedding, timesteps: Sequence[int], *, like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Time embedding 1 dim and the blocks' modulation 1 6 dim; the embedder itself computes in float32."""
-    position = embedder.timesteps_proj(torch.tensor([timestep], device=like.device))
-    embedded = embedder.time_embedder(position.to(embedder.time_embedder.linear_1.weight.dtype)).to(like.dtype)
+    """Time embedding n dim and the blocks' modulation n 6 dim; the embedder itself computes in float32."""
+    positions = embedder.timesteps_proj(torch.tensor(timesteps, device=like.device))
+    embedded = embedder.time_embedder(positions.to(embedder.time_embedder.linear_1.weight.dtype)).to(like.dtype)
     return embedded, embedder.time_proj(embedder.act_fn(embedded)).unflatten(1, (6, -1))
 
 

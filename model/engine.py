@@ -4,13 +4,14 @@
     frames = engine.generate(engine.card.default_params("a red circle moves to the left"))
 
 generate() is prepare(), step() until denoised, decode(); whoever runs several requests calls these itself.
-All state of a request is in its Request, so that requests can be interleaved between steps.
+step() advances any set of requests at once, each with its own number of steps, guidance, shift and seed. All state of
+a request is in its Request: requests come, go and change company between any two steps.
 """
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +19,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.batch import advance, batches_of, gather
 from model.card import CheckpointCard
 from model.cost import guidance_rows
-from model.denoise import guide, predict_velocity, rotary_table
+from model.denoise import predict_velocities, rotary_table
 from model.describe import read_card
-from model.errors import Cancelled, NotFinite, OutOfMemory
+from model.errors import Cancelled, EngineError, NotFinite, OutOfMemory
 from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
 from model.params import GenerationParams
+from model.prompt_cache import PromptCache
 from model.request import ExpertText, Request, initial_noise
 from model.schedule import Schedule, make_schedule
 from model.shapes import CheckpointShape
-from model.text import prompt_embeds, text_keys_values
-from model.unipc import solver_step
+from model.text import clean_prompt, prompt_embeds, text_keys_values
+from model.text_stack import TextStacks
+from model.unipc import SolverState, solver_weights
 from model.vae import decode_chunks
 
 
@@ -52,16 +56,30 @@ class Progress:
 
 
 class Engine:
-    """A checkpoint on a device. Not for use by several threads at once."""
+    """A checkpoint on a device: weights and caches, no request. Not for use by several threads at once.
 
-    def __init__(self, parts: Parts, *, shape: CheckpointShape, card: CheckpointCard) -> None:
+    batch_invariant: a request's numbers then never depend on its company, bit by bit. Without it they may differ in
+    the last digits, as matrix products of other sizes round in another order.
+    """
+
+    def __init__(
+        self, parts: Parts, *, shape: CheckpointShape, card: CheckpointCard, batch_invariant: bool = False
+    ) -> None:
         self.card = card
         self._parts = parts
         self._shape = shape
+        self._batch_invariant = batch_invariant
+        self._prompts = PromptCache()
+        self._text_stacks = TextStacks()
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto"
+        cls,
+        checkpoint: str | Path = EMBEDDED,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_invariant: bool = False,
     ) -> "Engine":
         """Loads a Wan2.2 text-to-video folder in diffusers layout, or "embedded".
 
@@ -70,7 +88,8 @@ class Engine:
         """
         folder = open_folder(checkpoint)
         card = read_card(folder)
-        return cls(load_parts(folder, device=device, dtype=dtype), shape=folder.shape, card=card)
+        parts = load_parts(folder, device=device, dtype=dtype)
+        return cls(parts, shape=folder.shape, card=card, batch_invariant=batch_invariant)
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +117,8 @@ class Engine:
         report(_progress(request))
         while not request.is_denoised:
             _stop_if(is_cancelled, request)
-            self.step(request)
+            for error in self.step([request]).values():
+                raise error
             report(_progress(request))
         return self._decode_reporting(request, report, is_cancelled)
 
@@ -128,10 +148,13 @@ class Engine:
             latents = initial_noise(self._shape.latent_shape(**size), params.seed, device=self.device)
             rotary = rotary_table(self._parts.experts.high_noise, latents)
             self._synchronize()
+        schedule = self.schedule(params)
         return Request(
             params=params,
-            schedule=self.schedule(params),
+            schedule=schedule,
+            weights=solver_weights(schedule),
             latents=latents,
+            solver=SolverState.before_first_step(latents),
             rotary=rotary,
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
@@ -139,32 +162,25 @@ class Engine:
         )
 
     @torch.inference_mode()
-    def step(self, request: Request) -> None:
-        """One denoising step. Raises OutOfMemory; the request is then unchanged."""
-        started = time.monotonic()
-        with self._translated_errors(request.params):
-            text = self._expert_text(request)
-            velocity = predict_velocity(
-                self._parts.experts[request.expert],
-                request.latents,
-                timestep=request.timestep,
-                text=text.blocks,
-                rotary=request.rotary,
-            )
-            latents, solver = solver_step(
-                request.solver,
-                guide(velocity, request.guidance_scale),
-                latents=request.latents,
-                schedule=request.schedule,
-                step=request.step,
-            )
+    def step(self, requests: Sequence[Request]) -> dict[Request, EngineError]:
+        """One denoising step of every request. Returns those that could not take it, unchanged, each with its error.
+
+        Requests of equal latent shape whose turn is the same expert share a forward. Where memory is short that is
+        halved, down to a single request: only one that does not fit by itself fails, with OutOfMemory. NotFinite:
+        its numbers overflowed in this step.
+        """
+        failed: dict[Request, EngineError] = {}
+        for batch in batches_of(requests):
+            started = time.monotonic()
+            failed |= self._step_batch(batch)
             self._synchronize()
-        request.text, request.latents, request.solver = text, latents, solver
-        request.step += 1
-        request.denoise_seconds += time.monotonic() - started
+            seconds = time.monotonic() - started
+            for request in batch:
+                request.denoise_seconds += seconds
+        return failed
 
     def decode(self, request: Request) -> Frames:
-        """The video of a denoised request. Raises NotFinite, OutOfMemory."""
+        """The video of a denoised request. Raises OutOfMemory."""
         return self._decode_reporting(request, _ignore_progress, _never)
 
     @torch.inference_mode()
@@ -172,10 +188,6 @@ class Engine:
         """The same in pieces as they come, f h w 3 each: one frame, then frame_stride frames every time."""
         if not request.is_denoised:
             raise ValueError(f"{request.remaining_steps} denoising steps remain: step() first.")
-        if not torch.isfinite(request.latents).all():
-            raise NotFinite(
-                f"Denoising in {self.dtype} overflowed. Load the checkpoint with dtype bfloat16 or float32."
-            )
         with self._translated_errors(request.params):
             yield from decode_chunks(self._parts.vae, request.latents)
 
@@ -186,6 +198,32 @@ class Engine:
             grid=self.card.sigma_grid,
             boundary_timestep=self._shape.boundary_timestep,
             num_train_timesteps=self._shape.num_train_timesteps,
+        )
+
+    def _step_batch(self, batch: list[Request]) -> dict[Request, EngineError]:
+        try:
+            return self._forward(batch)
+        except torch.OutOfMemoryError as e:
+            if len(batch) == 1:
+                return {batch[0]: _out_of_memory(batch[0].params, self.device, e)}
+        # Out of the except block: its traceback would keep the failed forward's tensors alive.
+        half = len(batch) // 2
+        return self._step_batch(batch[:half]) | self._step_batch(batch[half:])
+
+    def _forward(self, batch: list[Request]) -> dict[Request, EngineError]:
+        parts = [[request] for request in batch] if self._batch_invariant else [batch]
+        stacks = [gather(part, self._text_stacks.stack([self._expert_text(r) for r in part])) for part in parts]
+        velocities = predict_velocities(self._parts.experts[batch[0].expert], stacks)
+        failed = [advance(*each) for each in zip(parts, stacks, velocities, strict=True)]
+        return {request: self._not_finite(request) for each in failed for request in each}
+
+    def _not_finite(self, request: Request) -> NotFinite:
+        advice = "The checkpoint's weights are damaged: download it again."
+        if self.dtype == torch.float16:
+            advice = "float16 overflowed: load the checkpoint with dtype bfloat16."
+        return NotFinite(
+            f"The latents are not finite after step {request.step + 1} of {request.schedule.num_steps} "
+            f"({request.expert} expert, {str(self.dtype).removeprefix('torch.')}). {advice}"
         )
 
     def _decode_reporting(
@@ -206,6 +244,9 @@ class Engine:
         return Frames(pixels=np.concatenate(chunks), fps=request.params.fps, seconds=seconds)
 
     def _prompt_embeds(self, prompt: str) -> torch.Tensor:
+        return self._prompts.get(clean_prompt(prompt), self._encode_prompt)
+
+    def _encode_prompt(self, prompt: str) -> torch.Tensor:
         return prompt_embeds(
             prompt,
             tokenizer=self._parts.tokenizer,
@@ -215,11 +256,11 @@ class Engine:
 
     def _expert_text(self, request: Request) -> ExpertText:
         """The text for the expert of the next step; made anew only when the expert changes."""
-        if request.text is not None and request.text.expert == request.expert:
-            return request.text
-        transformer = self._parts.experts[request.expert]
-        blocks = text_keys_values(transformer, request.rows, max_tokens=self._shape.text.max_tokens)
-        return ExpertText(expert=request.expert, blocks=blocks)
+        if request.text is None or request.text.expert != request.expert:
+            transformer = self._parts.experts[request.expert]
+            blocks = text_keys_values(transformer, request.rows, max_tokens=self._shape.text.max_tokens)
+            request.text = ExpertText(expert=request.expert, blocks=blocks)
+        return request.text
 
     def _synchronize(self) -> None:
         # Kernels are queued: without waiting, progress would run ahead of the work and cancelling behind it.
@@ -231,10 +272,14 @@ class Engine:
         try:
             yield
         except torch.OutOfMemoryError as e:
-            raise OutOfMemory(
-                f"{params.num_frames} frames of {params.width}x{params.height} do not fit into the memory of "
-                f"{self.device}: ask for fewer frames or a smaller size. {e}"
-            ) from e
+            raise _out_of_memory(params, self.device, e) from e
+
+
+def _out_of_memory(params: GenerationParams, device: torch.device, error: torch.OutOfMemoryError) -> OutOfMemory:
+    return OutOfMemory(
+        f"{params.num_frames} frames of {params.width}x{params.height} do not fit into the memory of "
+        f"{device}: ask for fewer frames or a smaller size. {error}"
+    )
 
 
 def _is_guided(params: GenerationParams) -> bool:

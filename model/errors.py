@@ -22,7 +22,7 @@ class InvalidParams(EngineError):
 
 
 class NotFinite(EngineError):
-    """The latents hold NaN or infinity after denoising; the message says which dtype to try."""
+    """The latents hold NaN or infinity; the message says since which step, and what to try."""
 
 
 class OutOfMemory(EngineError):

@@ -20,7 +20,7 @@ class ExpertText:
     blocks: list[TextKeysValues]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """The state of one job in the engine; made by Engine.prepare(), changed by Engine.step() only."""
 
@@ -28,6 +28,9 @@ class Request:
     schedule: Schedule
     latents: torch.Tensor
     """1 c f h w, float32."""
+
+    weights: torch.Tensor
+    """unipc.solver_weights() of the schedule."""
 
     rotary: torch.Tensor
     """denoise.rotary_table() for the latents' shape."""
@@ -38,10 +41,12 @@ class Request:
     negative_prompt_embeds: torch.Tensor | None
     """n d, without padding; None where guidance is off throughout."""
 
+    solver: SolverState
+    """1 c f h w; may be a part of what a whole batch computed together."""
+
     step: int = 0
     """Steps done so far, and so the index of the next one."""
 
-    solver: SolverState | None = None
     text: ExpertText | None = None
     text_seconds: float = 0.0
     denoise_seconds: float = 0.0

@@ -21,11 +21,11 @@ def clean_prompt(prompt: str) -> str:
 def prompt_embeds(
     prompt: str, *, tokenizer: PreTrainedTokenizerBase, text_encoder: UMT5EncoderModel, max_tokens: int
 ) -> torch.Tensor:
-    """Embeddings of the real tokens only, n d, cut at max_tokens.
+    """Embeddings of the real tokens only, n d, cut at max_tokens. prompt: as clean_prompt() leaves it.
 
     The encoder masks padding out of its attention, so that encoding without any is exact and much less work.
     """
-    tokens = tokenizer(clean_prompt(prompt), truncation=True, max_length=max_tokens, return_tensors="pt")
+    tokens = tokenizer(prompt, truncation=True, max_length=max_tokens, return_tensors="pt")
     ids = tokens.input_ids.to(text_encoder.device)
     return text_encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
 

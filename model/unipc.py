@@ -4,10 +4,14 @@ Zhao et al., "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling o
 2302.04867; data prediction, B(h) = exp(h) - 1, lower orders in the first and the last step: what Wan and
 diffusers run. In flow matching x_sigma = (1 - sigma) x0 + sigma noise: alpha = 1 - sigma, and
 lambda = log(alpha / sigma).
+
+Both halves of a step are linear in the tensors they read. Their weights follow from the schedule alone, in double
+precision; so requests that stand at different steps of different schedules advance in the same few operations.
 """
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -18,55 +22,87 @@ MAX_ORDER = 2
 
 @dataclass(frozen=True, slots=True)
 class SolverState:
-    """What one step leaves for the next: two to three tensors shaped like the latents, in float32."""
+    """What one step leaves for the next: three tensors shaped like the latents, n c f h w in float32."""
 
     sample: torch.Tensor
     """The corrected latents that the last step started from."""
 
     clean: torch.Tensor
-    """The clean latents (x0) that the denoiser predicted in the last step."""
+    """The clean latents (x0) that the denoiser predicted in the last step; any finite value before the first."""
 
-    earlier_clean: torch.Tensor | None
-    """The same, one step earlier; None after the first step."""
+    earlier_clean: torch.Tensor
+    """The same, one step earlier."""
+
+    @classmethod
+    def before_first_step(cls, latents: torch.Tensor) -> "SolverState":
+        nothing = torch.zeros_like(latents)
+        return cls(sample=latents, clean=nothing, earlier_clean=nothing)
+
+
+class StepWeights(NamedTuple):
+    """What a step multiplies with. correct_*: the corrected sample; predict_*: the next latents, from that sample."""
+
+    sigma: float
+    correct_sample: float
+    correct_earlier_clean: float
+    correct_clean: float
+    correct_new_clean: float
+    predict_sample: float
+    predict_clean: float
+    predict_new_clean: float
 
 
 def solver_step(
-    state: SolverState | None, velocity: torch.Tensor, *, latents: torch.Tensor, schedule: Schedule, step: int
+    state: SolverState, velocity: torch.Tensor, *, latents: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, SolverState]:
-    """Latents of noise level `step + 1` from the velocity predicted at level `step`.
+    """The latents of each request's next noise level, from the velocity predicted at its present one.
 
-    latents and velocity: b c f h w, float32; state: what the step before returned, None at step 0.
+    latents and velocity: n c f h w, float32, n requests at steps of their own; weights: n 8, a row of
+    solver_weights() each.
     """
-    clean = latents - schedule.sigmas[step] * velocity
-    if state is None:
-        sample, earlier_clean = latents, None
-    else:
-        sample, earlier_clean = _correct(state, clean, schedule=schedule, step=step), state.clean
-    following = SolverState(sample=sample, clean=clean, earlier_clean=earlier_clean)
-    return _predict(following, schedule=schedule, step=step), following
+    columns = weights.to(latents.device)[:, :, None, None, None, None].unbind(1)
+    sigma, from_sample, from_earlier, from_clean, from_new, to_sample, to_clean, to_new = columns
+    clean = torch.addcmul(latents, sigma, velocity, value=-1)
+    sample = (state.sample * from_sample).addcmul_(state.earlier_clean, from_earlier)
+    sample.addcmul_(state.clean, from_clean).addcmul_(clean, from_new)
+    following = (sample * to_sample).addcmul_(state.clean, to_clean).addcmul_(clean, to_new)
+    return following, SolverState(sample=sample, clean=clean, earlier_clean=state.clean)
 
 
-def _predict(state: SolverState, *, schedule: Schedule, step: int) -> torch.Tensor:
-    """UniP: from level `step` to `step + 1`."""
+def solver_weights(schedule: Schedule) -> torch.Tensor:
+    """The weights of every step: num_steps 8, float32, fields as in StepWeights."""
+    return torch.tensor([step_weights(schedule, step) for step in range(schedule.num_steps)])
+
+
+def step_weights(schedule: Schedule, step: int) -> StepWeights:
+    sigma = schedule.sigmas[step]
+    return StepWeights(sigma, *_corrector(schedule, step), *_predictor(schedule, step))
+
+
+def _predictor(schedule: Schedule, step: int) -> tuple[float, float, float]:
+    """UniP, from level `step` to `step + 1`: weights of the sample, the clean latents before and the new ones."""
     leap = _Leap.between(schedule, step, step + 1)
-    moved = leap.sample_weight * state.sample + leap.clean_weight * state.clean
-    if _order(schedule, step) == 1 or state.earlier_clean is None:
-        return moved
-    slope = (state.earlier_clean - state.clean) / leap.ratio_to(schedule, step - 1)
-    return moved + leap.clean_weight * 0.5 * slope
+    if _order(schedule, step) == 1:
+        return leap.sample_weight, 0.0, leap.clean_weight
+    slope = leap.clean_weight * 0.5 / leap.ratio_to(schedule, step - 1)
+    return leap.sample_weight, slope, leap.clean_weight - slope
 
 
-def _correct(state: SolverState, clean: torch.Tensor, *, schedule: Schedule, step: int) -> torch.Tensor:
-    """UniC: redoes the leap from `step - 1` to `step`, now that the prediction at `step` is known."""
+def _corrector(schedule: Schedule, step: int) -> tuple[float, float, float, float]:
+    """UniC: redoes the leap from `step - 1` to `step`, now that the prediction at `step` is known.
+
+    Weights of the sample, the clean latents of two steps ago, of the last step, and the new ones.
+    """
+    if step == 0:
+        return 1.0, 0.0, 0.0, 0.0
     leap = _Leap.between(schedule, step - 1, step)
-    moved = leap.sample_weight * state.sample + leap.clean_weight * state.clean
-    change = clean - state.clean
-    if _order(schedule, step - 1) == 1 or state.earlier_clean is None:
-        return moved + leap.clean_weight * 0.5 * change
+    if _order(schedule, step - 1) == 1:
+        change = 0.5 * leap.clean_weight
+        return leap.sample_weight, 0.0, leap.clean_weight - change, change
     ratio = leap.ratio_to(schedule, step - 2)
     slope_weight, change_weight = leap.corrector_weights(ratio)
-    slope = (state.earlier_clean - state.clean) / ratio
-    return moved + leap.clean_weight * (slope_weight * slope + change_weight * change)
+    slope, change = leap.clean_weight * slope_weight / ratio, leap.clean_weight * change_weight
+    return leap.sample_weight, slope, leap.clean_weight - slope - change, change
 
 
 def _order(schedule: Schedule, step: int) -> int:

@@ -21,7 +21,7 @@ def measure(engine: Engine) -> Measured:
     step_seconds = []
     while not request.is_denoised:
         started = time.monotonic()
-        engine.step(request)
+        engine.step([request])
         step_seconds.append(time.monotonic() - started)
     decode_seconds = engine.decode(request).seconds.decode
     # The fastest step: the first one of an expert also prepares its text.

@@ -33,7 +33,7 @@ def stock_pixels(pipeline: WanPipeline, params: GenerationParams) -> np.ndarray:
 def our_latents(engine: Engine, params: GenerationParams) -> torch.Tensor:
     request = engine.prepare(params)
     while not request.is_denoised:
-        engine.step(request)
+        engine.step([request])
     return request.latents
 
 

@@ -74,22 +74,6 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(engine, mak
     assert not np.array_equal(first.pixels, other.pixels)
 
 
-def test_requests_interleaved_between_steps_equal_requests_alone(engine, make_params):
-    params = [
-        make_params(seed=1, num_inference_steps=4),
-        make_params(seed=2, prompt="一个蓝色的星星", flow_shift=8.0),
-    ]
-    alone = [our_latents(engine, each) for each in params]
-
-    requests = [engine.prepare(each) for each in params]
-    while any(not request.is_denoised for request in requests):
-        for request in requests:
-            if not request.is_denoised:
-                engine.step(request)
-
-    assert all(torch.equal(request.latents, latents) for request, latents in zip(requests, alone, strict=True))
-
-
 def test_progress_counts_every_step_and_frame(engine, make_params):
     seen = []
 
@@ -142,9 +126,9 @@ def test_warm_up_runs_both_experts(engine, make_params, monkeypatch):
     experts = []
     step = Engine.step
 
-    def spy(self, request):
-        experts.append(request.expert)
-        step(self, request)
+    def spy(self, requests):
+        experts.extend(request.expert for request in requests)
+        return step(self, requests)
 
     monkeypatch.setattr(Engine, "step", spy)
     engine.warm_up()
@@ -164,25 +148,32 @@ def test_half_precision_makes_nearly_the_same_clip(engine, make_params, dtype):
     assert difference.mean() < 4
 
 
-def test_latents_that_overflowed_are_refused_with_the_dtype_to_take(engine, make_params):
-    request = engine.prepare(make_params(num_inference_steps=1))
-    engine.step(request)
+@pytest.mark.parametrize(("dtype", "advice"), [("float32", "download it again"), ("float16", "dtype bfloat16")])
+def test_latents_that_overflow_are_named_with_their_step_and_what_to_do(make_params, dtype, advice):
+    engine = Engine.from_pretrained("embedded", device="cpu", dtype=dtype)
+    request, healthy = engine.prepare(make_params()), engine.prepare(make_params(seed=9))
+    engine.step([request, healthy])
     request.latents = torch.full_like(request.latents, math.nan)
 
-    with pytest.raises(NotFinite, match="bfloat16"):
-        engine.decode(request)
+    failed = engine.step([request, healthy])
+
+    assert (request.step, healthy.step) == (1, 2)
+    assert list(failed) == [request]
+    assert isinstance(failed[request], NotFinite)
+    assert "after step 2 of 3" in str(failed[request])
+    assert advice in str(failed[request])
 
 
 def test_a_step_without_memory_leaves_the_request_as_it_was(engine, make_params, monkeypatch):
     request = engine.prepare(make_params())
     with monkeypatch.context() as patched:
-        patched.setattr("model.engine.predict_velocity", exhaust_memory)
-        with pytest.raises(OutOfMemory, match="5 frames of 64x64 do not fit"):
-            engine.step(request)
+        patched.setattr("model.engine.predict_velocities", exhaust_memory)
+        [error] = engine.step([request]).values()
 
+    assert isinstance(error, OutOfMemory)
+    assert "5 frames of 64x64 do not fit" in str(error)
     while not request.is_denoised:
-        engine.step(request)
-
+        engine.step([request])
     assert torch.equal(request.latents, our_latents(engine, make_params()))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.schedule import make_schedule
-from model.unipc import solver_step
+from model.unipc import SolverState, solver_step, solver_weights
 from tests.model.oracle import SCHEDULERS
 
 
@@ -32,11 +32,11 @@ def test_schedule_and_steps_equal_the_stock_scheduler(grid, num_steps, flow_shif
     scheduler = stock_scheduler(grid, num_steps=num_steps, flow_shift=flow_shift)
     schedule = make_schedule(num_steps, flow_shift, grid=grid, boundary_timestep=875)
     ours = theirs = torch.randn(1, 4, 3, 5, 5, generator=torch.Generator().manual_seed(3))
-    state = None
+    weights, state = solver_weights(schedule), SolverState.before_first_step(ours)
 
     for step, timestep in enumerate(scheduler.timesteps):
         velocity = velocity_at(ours, schedule.timesteps[step])
-        ours, state = solver_step(state, velocity, latents=ours, schedule=schedule, step=step)
+        ours, state = solver_step(state, velocity, latents=ours, weights=weights[step : step + 1])
         theirs = scheduler.step(velocity_at(theirs, timestep), timestep, theirs, return_dict=False)[0]
 
     assert schedule.timesteps == tuple(scheduler.timesteps.tolist())
@@ -47,18 +47,38 @@ def test_schedule_and_steps_equal_the_stock_scheduler(grid, num_steps, flow_shif
 def test_a_resumed_solver_goes_on_bit_by_bit():
     schedule = make_schedule(6, 5.0, grid="official", boundary_timestep=875)
     latents = torch.randn(1, 4, 1, 4, 4, generator=torch.Generator().manual_seed(3))
-    states = [(latents, None)]
+    weights = solver_weights(schedule)
+    states = [(latents, SolverState.before_first_step(latents))]
     for step in range(6):
         latents, state = states[-1]
         velocity = velocity_at(latents, schedule.timesteps[step])
-        states.append(solver_step(state, velocity, latents=latents, schedule=schedule, step=step))
+        states.append(solver_step(state, velocity, latents=latents, weights=weights[step : step + 1]))
 
     latents, state = states[3]
     for step in range(3, 6):
         velocity = velocity_at(latents, schedule.timesteps[step])
-        latents, state = solver_step(state, velocity, latents=latents, schedule=schedule, step=step)
+        latents, state = solver_step(state, velocity, latents=latents, weights=weights[step : step + 1])
 
     assert torch.equal(latents, states[6][0])
+
+
+def test_requests_at_different_steps_of_different_schedules_advance_as_one_as_they_would_alone():
+    schedules = [make_schedule(n, shift, grid="diffusers", boundary_timestep=875) for n, shift in ((3, 3.0), (9, 8.0))]
+    tables = [solver_weights(schedule) for schedule in schedules]
+    generator = torch.Generator().manual_seed(5)
+    latents, velocity, *state = torch.randn(5, 2, 4, 3, 5, 5, generator=generator)
+    state = SolverState(*state)
+
+    together, following = solver_step(
+        state, velocity, latents=latents, weights=torch.stack([tables[0][2], tables[1][4]])
+    )
+
+    for i, (table, step) in enumerate(zip(tables, (2, 4), strict=True)):
+        row = slice(i, i + 1)
+        part = SolverState(state.sample[row], state.clean[row], state.earlier_clean[row])
+        alone, after = solver_step(part, velocity[row], latents=latents[row], weights=table[step : step + 1])
+        torch.testing.assert_close(together[row], alone, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(following.sample[row], after.sample, rtol=1e-6, atol=1e-6)
 
 
 def test_the_official_recipe_runs_26_steps_at_high_noise_and_the_converted_shift_13():

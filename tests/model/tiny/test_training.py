@@ -18,7 +18,7 @@ from model.tiny.ranks import MovingAverage, Progress
 from model.tiny.render import render
 from model.tiny.train import STAGES
 from model.tiny.train_denoiser import sample_sigmas
-from model.tiny.train_text import reader_codes, caption_code
+from model.tiny.train_text import caption_code, reader_codes
 from model.tiny.world import ATTRIBUTES, draw_path, draw_scene
 
 
