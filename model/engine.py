@@ -24,13 +24,14 @@ from model.card import CheckpointCard
 from model.cost import guidance_rows
 from model.denoise import predict_velocities, rotary_table
 from model.describe import read_card
-from model.errors import Cancelled, EngineError, NotFinite, OutOfMemory
+from model.errors import Cancelled, EngineError, InvalidState, NotFinite, OutOfMemory
 from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
 from model.params import GenerationParams
 from model.prompt_cache import PromptCache
 from model.request import ExpertText, Request, initial_noise
+from model.saved_state import Origin, from_bytes, to_bytes
 from model.schedule import Schedule, make_schedule
 from model.shapes import CheckpointShape
 from model.text import clean_prompt, prompt_embeds, text_keys_values
@@ -140,26 +141,28 @@ class Engine:
     def prepare(self, params: GenerationParams) -> Request:
         """Encodes the text and draws the noise. Raises InvalidParams, OutOfMemory."""
         self.card.check(params)
-        started = time.monotonic()
-        with self._translated_errors(params):
-            positive = self._prompt_embeds(params.prompt)
-            negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
-            size = {"width": params.width, "height": params.height, "num_frames": params.num_frames}
-            latents = initial_noise(self._shape.latent_shape(**size), params.seed, device=self.device)
-            rotary = rotary_table(self._parts.experts.high_noise, latents)
-            self._synchronize()
-        schedule = self.schedule(params)
-        return Request(
-            params=params,
-            schedule=schedule,
-            weights=solver_weights(schedule),
-            latents=latents,
-            solver=SolverState.before_first_step(latents),
-            rotary=rotary,
-            prompt_embeds=positive,
-            negative_prompt_embeds=negative,
-            text_seconds=time.monotonic() - started,
-        )
+        latents = initial_noise(self._latent_shape(params), params.seed, device=self.device)
+        return self._new_request(params, latents)
+
+    def save(self, request: Request) -> bytes:
+        """The request between two steps, as one safetensors file; see resume()."""
+        return to_bytes(request, self._origin)
+
+    @torch.inference_mode()
+    def resume(self, state: bytes) -> Request:
+        """A saved request that goes on where it stood, bit by bit as if it had never stopped.
+
+        Raises InvalidState for what another checkpoint, dtype or version saved, InvalidParams, OutOfMemory.
+        """
+        saved = from_bytes(state, self._origin)
+        self.card.check(saved.params)
+        request = self._new_request(saved.params, saved.latents.to(self.device))
+        if saved.latents.shape != self._latent_shape(saved.params) or not 0 <= saved.step <= request.schedule.num_steps:
+            raise InvalidState("The saved state does not fit its own parameters. Start the job again.")
+        request.step = saved.step
+        request.solver = saved.solver.to(self.device)
+        request.denoise_seconds = saved.denoise_seconds
+        return request
 
     @torch.inference_mode()
     def step(self, requests: Sequence[Request]) -> dict[Request, EngineError]:
@@ -198,6 +201,34 @@ class Engine:
             grid=self.card.sigma_grid,
             boundary_timestep=self._shape.boundary_timestep,
             num_train_timesteps=self._shape.num_train_timesteps,
+        )
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(fingerprint=self.card.fingerprint, dtype=str(self.dtype).removeprefix("torch."))
+
+    def _latent_shape(self, params: GenerationParams) -> tuple[int, ...]:
+        return self._shape.latent_shape(width=params.width, height=params.height, num_frames=params.num_frames)
+
+    def _new_request(self, params: GenerationParams, latents: torch.Tensor) -> Request:
+        """Raises OutOfMemory."""
+        started = time.monotonic()
+        with self._translated_errors(params):
+            positive = self._prompt_embeds(params.prompt)
+            negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
+            rotary = rotary_table(self._parts.experts.high_noise, latents)
+            self._synchronize()
+        schedule = self.schedule(params)
+        return Request(
+            params=params,
+            schedule=schedule,
+            weights=solver_weights(schedule),
+            latents=latents,
+            solver=SolverState.before_first_step(latents),
+            rotary=rotary,
+            prompt_embeds=positive,
+            negative_prompt_embeds=negative,
+            text_seconds=time.monotonic() - started,
         )
 
     def _step_batch(self, batch: list[Request]) -> dict[Request, EngineError]:

@@ -3,6 +3,7 @@
 EngineError
 ├── CheckpointError   the folder can't be served: a file is missing, broken or of the wrong kind
 ├── InvalidParams     this checkpoint can't make what was asked for
+├── InvalidState      a saved request can't be resumed here
 ├── NotFinite         the numbers overflowed on the way
 ├── OutOfMemory       the device is too small for this request
 └── Cancelled         the caller asked to stop
@@ -19,6 +20,10 @@ class CheckpointError(EngineError):
 
 class InvalidParams(EngineError):
     """This checkpoint can't make what was asked for; the message names the parameter and what is legal."""
+
+
+class InvalidState(EngineError):
+    """A saved request is broken, or of another version, checkpoint or dtype; the message says which."""
 
 
 class NotFinite(EngineError):

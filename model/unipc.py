@@ -38,6 +38,9 @@ class SolverState:
         nothing = torch.zeros_like(latents)
         return cls(sample=latents, clean=nothing, earlier_clean=nothing)
 
+    def to(self, device: torch.device) -> "SolverState":
+        return SolverState(self.sample.to(device), self.clean.to(device), self.earlier_clean.to(device))
+
 
 class StepWeights(NamedTuple):
     """What a step multiplies with. correct_*: the corrected sample; predict_*: the next latents, from that sample."""
