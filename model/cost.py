@@ -1,7 +1,7 @@
-"""What a request costs, in FLOP. Arithmetic on config numbers: no torch, no weights.
+"""What a request costs, in FLOP, seconds and bytes. Arithmetic on config numbers: no torch, no weights.
 
 Only matrix products, convolutions and attention are counted, a multiply-add as two; the rest is memory
-traffic. Text is counted at its full length, so that real prompts cost up to 3 % less.
+traffic. Text is counted at its full length, so that real prompts cost up to 3 % less FLOP.
 """
 
 import itertools
@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 from model.params import GenerationParams
 from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
+
+NUM_STATE_TENSORS = 4
+"""Shaped like the latents, float32: the latents, and three that UniPC keeps of the last two steps."""
+
+_FLOAT32_BYTES = 4
+_COMPLEX64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,21 @@ class CostCoefficients:
         per_token = self.forward_flop_per_token + self.forward_flop_per_token_pair * tokens
         return self.forward_flop + per_token * tokens
 
+    def step_flop(self, params: GenerationParams, guidance_scale: float) -> float:
+        """One denoising step; guidance_scale: of the expert that runs it."""
+        return guidance_rows(guidance_scale) * self.forward_row_flop(params)
+
+    def request_flop(self, params: GenerationParams, *, num_high_noise_steps: int) -> float:
+        """Text, every step and the decoding."""
+        num_low_noise_steps = params.num_inference_steps - num_high_noise_steps
+        high_noise = num_high_noise_steps * self.step_flop(params, params.guidance_scale)
+        low_noise = num_low_noise_steps * self.step_flop(params, params.guidance_scale_2)
+        return self.prompts_flop(params) + high_noise + low_noise + self.decode_flop(params)
+
+    def prompts_flop(self, params: GenerationParams) -> float:
+        """The text encoder: the prompt and, where either expert is guided, the negative one."""
+        return most_rows(params) * self.text_flop
+
     def decode_flop(self, params: GenerationParams) -> float:
         sites = (params.width // self.site_pixels) * (params.height // self.site_pixels)
         frames = self._latent_frames(params)
@@ -62,8 +83,57 @@ class CostCoefficients:
         return (params.num_frames - 1) // self.frame_stride + 1
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceRate:
+    """How fast a device works FLOP off. Raises ValueError for what no device can do."""
+
+    peak_flop_per_second: float
+    """Dense, in the experts' dtype; an H100 SXM does 989e12 in bfloat16."""
+
+    share: float
+    """Of the peak, above 0 and at most 1; published runs of A14B on one H100 reach 0.42 at 480p, 0.51 at 720p."""
+
+    def __post_init__(self) -> None:
+        # NaN fails both comparisons.
+        if not 0 < self.peak_flop_per_second < math.inf:
+            raise ValueError(f"peak_flop_per_second is {self.peak_flop_per_second}; give a number above 0.")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; give a number above 0 and at most 1.")
+
+    def seconds(self, flop: float) -> float:
+        return flop / (self.peak_flop_per_second * self.share)
+
+
 def guidance_rows(guidance_scale: float) -> int:
     return 2 if guidance_scale > 1 else 1
+
+
+def most_rows(params: GenerationParams) -> int:
+    """Of any step."""
+    return max(guidance_rows(params.guidance_scale), guidance_rows(params.guidance_scale_2))
+
+
+def parked_state_bytes(shape: CheckpointShape, params: GenerationParams) -> int:
+    """What a request keeps while it waits in host memory; text and rotary table are made anew."""
+    latents = math.prod(shape.latent_shape(width=params.width, height=params.height, num_frames=params.num_frames))
+    return NUM_STATE_TENSORS * latents * _FLOAT32_BYTES
+
+
+def resident_state_bytes(
+    shape: CheckpointShape, params: GenerationParams, *, dtype_bytes: int, prompt_tokens: int | None = None
+) -> int:
+    """What a request keeps on the device between its steps.
+
+    dtype_bytes: of one number of the experts; prompt_tokens: of the longest prompt, by default as many as the
+    denoiser takes, which is an upper bound.
+    """
+    transformer = shape.transformer
+    tokens = cost_coefficients(shape).num_tokens(params)
+    rotary = tokens * transformer.head_dim // 2 * _COMPLEX64_BYTES
+    # The embeddings, and one expert's keys and values of them in every layer.
+    per_text_token = (transformer.text_dim + transformer.num_layers * 2 * transformer.dim) * dtype_bytes
+    text_tokens = shape.text.max_tokens if prompt_tokens is None else prompt_tokens
+    return parked_state_bytes(shape, params) + rotary + most_rows(params) * text_tokens * per_text_token
 
 
 def cost_coefficients(shape: CheckpointShape) -> CostCoefficients:

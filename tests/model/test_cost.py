@@ -8,7 +8,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import UMT5Config, UMT5EncoderModel
 
-from model.cost import cost_coefficients
+from model.cost import DeviceRate, cost_coefficients, parked_state_bytes, resident_state_bytes
 from model.describe import A14B, official_card
 from model.params import GenerationParams
 from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
@@ -142,3 +142,52 @@ def test_a14b_costs_what_is_known_of_it(size, num_tokens, forward_tflop, decode_
     assert cost.decode_flop(params) / 1e12 == pytest.approx(decode_tflop, rel=0.01)
     assert cost.text_flop / 1e12 == pytest.approx(4.7, rel=0.05)
     assert denoise_seconds == pytest.approx(floor_seconds, rel=1e-3)
+
+
+@pytest.mark.parametrize(("size", "megabytes"), [((832, 480), 33.5), ((1280, 720), 77.4)])
+def test_a_parked_request_of_a14b_keeps_four_latents(size, megabytes):
+    assert parked_state_bytes(A14B_SHAPE, clip(*size, 81)) / 1e6 == pytest.approx(megabytes, rel=0.01)
+
+
+def test_text_keys_and_values_are_most_of_a_resident_request():
+    guided, plain = clip(832, 480, 81), replace(clip(832, 480, 81), guidance_scale=1.0, guidance_scale_2=1.0)
+
+    per_prompt = {
+        tokens: resident_state_bytes(A14B_SHAPE, guided, dtype_bytes=2, prompt_tokens=tokens)
+        - resident_state_bytes(A14B_SHAPE, plain, dtype_bytes=2, prompt_tokens=tokens)
+        for tokens in (None, 60)
+    }
+
+    # 40 layers' keys and values of dimension 5120 in bfloat16, and the embeddings themselves.
+    assert per_prompt[None] / 1e6 == pytest.approx(419.4 + 4.2, rel=1e-3)
+    assert per_prompt[60] / 1e6 == pytest.approx(50, rel=0.02)
+
+
+def test_a_request_costs_its_text_its_steps_and_its_decoding():
+    params = replace(clip(832, 480, 81), num_inference_steps=10, guidance_scale=4.0, guidance_scale_2=1.0)
+    cost = CARD.cost
+
+    # 6 steps of two rows, 4 of one; a prompt and a negative one.
+    expected = 2 * cost.text_flop + 16 * cost.forward_row_flop(params) + cost.decode_flop(params)
+
+    assert cost.request_flop(params, num_high_noise_steps=6) == pytest.approx(expected)
+
+
+def test_seconds_follow_from_a_share_of_the_peak():
+    assert DeviceRate(peak_flop_per_second=989e12, share=0.5).seconds(989e12) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("peak", "share", "told"),
+    [
+        (0.0, 0.5, "peak_flop_per_second is 0.0"),
+        (float("nan"), 0.5, "peak_flop_per_second is nan"),
+        (float("inf"), 0.5, "peak_flop_per_second is inf"),
+        (1e12, 0.0, "share is 0.0"),
+        (1e12, 1.5, "share is 1.5"),
+        (1e12, float("nan"), "share is nan"),
+    ],
+)
+def test_a_rate_that_no_device_has_is_refused(peak, share, told):
+    with pytest.raises(ValueError, match=told):
+        DeviceRate(peak_flop_per_second=peak, share=share)
