@@ -5,6 +5,7 @@ tried on ground truth, which it must accept, and on ground truth under wrong cap
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -21,6 +22,8 @@ from PIL import Image
 
 from model.engine import Engine
 from model.tiny.captions import describe
+from model.tiny.card import write_card
+from model.tiny.export import EXAMPLE_PROMPTS
 from model.tiny.judge import Verdict, judge
 from model.tiny.render import render
 from model.tiny.world import ATTRIBUTES, Scene, draw_path, held_out_scenes
@@ -106,6 +109,14 @@ def contact_sheet(clips: Sequence[NDArray[np.uint8]], *, columns: int = 2, scale
     return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.BICUBIC)
 
 
+def draw_sheet(checkpoint: str, file: Path, num_steps: int, dtype: str) -> None:
+    """One clip of every example prompt, English on the left, Chinese on the right."""
+    pairs = zip(EXAMPLE_PROMPTS["en"], EXAMPLE_PROMPTS["zh"], strict=True)
+    _open_engine(checkpoint, dtype)
+    clips = [generate_clip(prompt, seed, num_steps) for seed, prompt in enumerate(itertools.chain(*pairs))]
+    contact_sheet(clips).save(file, optimize=True)
+
+
 _ENGINE: dict[str, Engine] = {}
 
 
@@ -140,6 +151,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[20, 10, 40], help="the first is the reference")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--card", type=Path, help="write the model card of this checkpoint folder")
+    parser.add_argument("--sheet", type=Path, help="write a picture of the example prompts' frames")
+    parser.add_argument("--work", type=Path, default=Path(".training"), help="the training's folder, for the card")
     args = parser.parse_args()
     trials = draw_trials(args.scenes)
     figures: dict[str, object] = {"scenes": args.scenes, "prompts": len(trials), "dtype": args.dtype}
@@ -164,6 +178,10 @@ def main() -> None:
     figures["blind"] = blind
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if args.card:
+        write_card(args.card, figures, args.work)
+    if args.sheet:
+        draw_sheet(args.checkpoint, args.sheet, args.steps[0], args.dtype)
 
 
 def _compare_languages(outcomes: Sequence[Outcome]) -> dict[str, float]:

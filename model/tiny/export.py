@@ -16,11 +16,13 @@ DESCRIPTION = {
     "en": (
         "A teaching-sized checkpoint that ships with wanserve. It draws one flat shape (circle, square, triangle "
         "or star) in one of eight colours on a background of another, and moves it right, left, up or "
-        "down, bounces, grows, shrinks or rests it. Anything else in a prompt is ignored."
+        "down, bounces, grows, shrinks or rests it. Anything else in a prompt is ignored; what the prompt "
+        "leaves open is a resting circle in some colour."
     ),
     "zh": (
         "随 wanserve 附带的小型演示模型。它在纯色背景上画一个图形（圆形、正方形、三角形或星形），共八种颜色，"
-        "图形可以向右、向左、向上、向下移动，弹跳，变大，变小或静止。提示词中的其他内容会被忽略。"
+        "图形可以向右、向左、向上、向下移动，弹跳，变大，变小或静止。提示词中的其他内容会被忽略；提示词没有说明的部分，"
+        "默认画一个颜色随机、静止的圆形。"
     ),
 }
 EXAMPLE_PROMPTS = {

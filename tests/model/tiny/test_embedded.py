@@ -12,9 +12,10 @@ from diffusers import WanPipeline
 
 import model
 from model.engine import Engine
-from model.tiny.evaluate import Trial, draw_trials
-from model.tiny.export import service_card
-from model.tiny.judge import NOTHING, Verdict, judge
+from model.tiny.evaluate import draw_trials
+from model.tiny.export import EXAMPLE_PROMPTS, service_card
+from model.tiny.judge import Verdict, judge
+from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene
 
 FOLDER = Path(model.__path__[0]) / "embedded"
 
@@ -64,33 +65,46 @@ def test_its_service_card_is_the_one_the_export_writes() -> None:
     assert json.loads((FOLDER / "wanserve.json").read_text(encoding="utf-8")) == service_card()
 
 
-@pytest.mark.parametrize("trial", draw_trials(256)[:12], ids=lambda t: f"{t.language}-{t.seed}")
-def test_it_follows_held_out_prompts(engine: Engine, trial: Trial) -> None:
-    verdict = look(engine, trial.prompt, trial.seed)
-    agrees = verdict.agrees(trial.scene)
-    assert {name: agrees[name] for name in ("background", "colour", "motion")} == dict.fromkeys(
-        ("background", "colour", "motion"), True
-    )
+def test_it_follows_held_out_prompts(engine: Engine) -> None:
+    trials = draw_trials(256)[:16]
+    agrees = [look(engine, trial.prompt, trial.seed).agrees(trial.scene) for trial in trials]
+    for attribute in ("background", "colour", "motion"):
+        assert all(each[attribute] for each in agrees), attribute
+    assert sum(each["shape"] for each in agrees) >= 14
 
 
-@pytest.mark.parametrize("prompt", ["a cat on a beach", "海滩上的一只猫", ".", "🎈"])
-def test_a_prompt_from_outside_its_world_gives_no_noise(engine: Engine, prompt: str) -> None:
-    params = replace(engine.card.default_params(prompt), seed=3)
-    pixels = engine.generate(params).pixels.astype(float)
-    corners = pixels[:, [0, 1, -2, -1]][:, :, [0, 1, -2, -1]].reshape(-1, 3)
-    assert corners.std(axis=0).max() < 6
+EXAMPLES = {
+    "a red ball bouncing on a blue background": Scene("blue", "red", "circle", "bounce"),
+    "a yellow star moving to the right on a purple background": Scene("purple", "yellow", "star", "right"),
+    "a white square growing on a black background": Scene("black", "white", "square", "grow"),
+    "a green triangle rising in front of a cyan wall": Scene("cyan", "green", "triangle", "up"),
+    "一个红色的圆形在蓝色背景上弹跳": Scene("blue", "red", "circle", "bounce"),
+    "黄色的五角星在紫色背景上向右移动": Scene("purple", "yellow", "star", "right"),
+    "黑色背景，一个白色的正方形逐渐变大": Scene("black", "white", "square", "grow"),
+    "一个绿色的三角形在青色背景上上升": Scene("cyan", "green", "triangle", "up"),
+}
 
 
-@pytest.mark.parametrize("prompt", service_card()["example_prompts"]["en"] + service_card()["example_prompts"]["zh"])  # type: ignore[index]
-def test_every_example_prompt_gives_one_whole_shape_that_moves(engine: Engine, prompt: str) -> None:
+def test_these_are_all_example_prompts() -> None:
+    assert [*EXAMPLE_PROMPTS["en"], *EXAMPLE_PROMPTS["zh"]] == list(EXAMPLES)
+
+
+@pytest.mark.parametrize(("prompt", "scene"), EXAMPLES.items(), ids=EXAMPLES)
+def test_every_example_prompt_shows_what_it_says(engine: Engine, prompt: str, scene: Scene) -> None:
     verdict = look(engine, prompt, 0)
-    assert verdict.motion != NOTHING
-    assert verdict.outline_error < 0.02
+    assert verdict.agrees(scene) == dict.fromkeys(ATTRIBUTES, True), verdict
 
 
-@pytest.mark.xfail(strict=False, reason="known gap of the shipped checkpoint: outlines wobble outside its world")
+@pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize("prompt", ["a cat on a beach", "海滩上的一只猫", ".", "🎈"])
-def test_a_prompt_from_outside_its_world_still_gives_a_clean_clip(engine: Engine, prompt: str) -> None:
-    verdict = look(engine, prompt, 3)
-    assert NOTHING not in (verdict.background, verdict.colour)
-    assert verdict.outline_error < 0.03
+def test_a_prompt_from_outside_its_world_gives_a_clean_clip_of_the_default(
+    engine: Engine, prompt: str, seed: int
+) -> None:
+    verdict = look(engine, prompt, seed)
+    assert {"shape": verdict.shape, "motion": verdict.motion} == DEFAULTS, verdict
+    assert verdict.background != verdict.colour
+
+
+def test_what_a_prompt_leaves_open_is_the_default(engine: Engine) -> None:
+    verdict = look(engine, "something blue on a white background", 1)
+    assert verdict.agrees(Scene("white", "blue", **DEFAULTS)) == dict.fromkeys(ATTRIBUTES, True), verdict

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKLWan, WanPipeline
 from torch import Tensor
 
 from model.tiny.autoencoder import decode, encode, for_training, new_autoencoder
+from model.tiny.captions import BLANK, Caption
 from model.tiny.denoiser import TEXT_TOKENS, new_denoiser, pad_bias, set_pad_bias
 from model.tiny.latents import COLOUR_JITTER, _jitter
 from model.tiny.optimizer import MuonWithAdamW
@@ -67,12 +68,20 @@ def test_noise_levels_fall_into_the_band_of_their_expert() -> None:
 
 def test_reader_codes_are_orthogonal_and_add_up() -> None:
     codes = reader_codes()
-    code = caption_code(codes, {"shape": "star", "motion": "up"})
+    code = caption_code(codes, Caption("a star rises", {"shape": "star", "motion": "up"}))
     for attribute, values in ATTRIBUTES.items():
         read = codes[attribute] @ code
         said = {"shape": "star", "motion": "up"}.get(attribute)
         for value, strength in zip(values, read.tolist(), strict=True):
             assert strength == pytest.approx(2.25 if value == said else 0.0, abs=1e-5)
+
+
+def test_a_prompt_that_says_nothing_has_a_code_of_its_own_and_only_a_blank_one_has_none() -> None:
+    codes = reader_codes()
+    strange = caption_code(codes, Caption("a cat on a beach", {}))
+    assert float(strange.norm()) == pytest.approx(1.5)
+    assert all(float((codes[attribute] @ strange).abs().max()) < 1e-5 for attribute in ATTRIBUTES)
+    assert not any(caption_code(codes, blank).any() for blank in BLANK)
 
 
 def test_jitter_moves_a_colour_by_no_more_than_it_may() -> None:

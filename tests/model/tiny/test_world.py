@@ -12,8 +12,21 @@ from model.tiny.captions import (
     ZH_SHAPES,
     describe,
     describe_freely,
+    describe_shown,
 )
-from model.tiny.world import ATTRIBUTES, COLOURS, MOTIONS, NUM_FRAMES, SHAPES, SIDE_PIXELS, Scene, draw_path, draw_scene
+from model.tiny.world import (
+    ATTRIBUTES,
+    COLOURS,
+    DEFAULTS,
+    MOTIONS,
+    NUM_FRAMES,
+    SHAPES,
+    SIDE_PIXELS,
+    Scene,
+    draw_path,
+    draw_scene,
+    draw_training_scene,
+)
 
 ALL_SCENES = [
     Scene(background, colour, shape, motion)
@@ -33,6 +46,21 @@ def test_a_quarter_of_all_combinations_is_held_out_and_every_pair_of_attributes_
 def test_training_scenes_never_hold_a_held_out_combination() -> None:
     rng = random.Random(0)
     assert not any(draw_scene(rng, held_out=False).is_held_out for _ in range(2000))
+
+
+def test_training_scenes_hold_the_share_of_stars_asked_for_and_nothing_held_out() -> None:
+    rng = random.Random(0)
+    scenes = [draw_training_scene(rng, star_share=0.5) for _ in range(2000)]
+    assert not any(scene.is_held_out for scene in scenes)
+    assert 0.46 < sum(scene.shape == "star" for scene in scenes) / len(scenes) < 0.54
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_path_advances_by_whole_cells_of_the_autoencoder_every_latent_frame(motion: str) -> None:
+    path = draw_path(Scene("white", "red", "star", motion), random.Random(motion))
+    for quarter in range(5):
+        x, y, _ = path.at(quarter / 4)
+        assert (x / 8, y / 8) == (pytest.approx(round(x / 8)), pytest.approx(round(y / 8)))
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
@@ -73,3 +101,14 @@ def test_a_free_caption_says_only_what_the_scene_shows() -> None:
         scene = draw_scene(rng, held_out=False)
         caption = describe_freely(scene, rng)
         assert all(scene.value(attribute) == value for attribute, value in caption.says.items())
+
+
+def test_a_drawing_caption_leaves_shape_and_motion_open_only_where_the_scene_shows_their_defaults() -> None:
+    rng = random.Random(3)
+    left_open = set()
+    for _ in range(3000):
+        scene = draw_scene(rng, held_out=False)
+        says = describe_shown(scene, rng).says
+        assert all(scene.value(attribute) == value for attribute, value in says.items())
+        left_open |= {(a, scene.value(a)) for a in DEFAULTS if a not in says}
+    assert left_open == set(DEFAULTS.items())
