@@ -12,22 +12,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
-import torch
 from diffusers import WanPipeline
 
 from bench.report import Figure, report
-from model.folder import embedded_path
+from bench.stock import load_stock, run_stock
+from model.describe import read_card
+from model.folder import open_folder
+from model.params import GenerationParams
 from service.embedded.process import free_ports
 from service.settings import Settings
 
 GOAL = 1.8
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 PROMPT = "a red circle moves to the left on a white background"
-STEPS, NUM_FRAMES, SIZE, GUIDANCE_SCALE = 20, 17, 64, 4.0
+STEPS, NUM_FRAMES = 20, 17
 POLL_SECONDS = 0.01
 START_SECONDS = 120.0
 
@@ -44,13 +46,14 @@ def main() -> int:
     # Ended from outside, it still ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     stock = load_stock()
+    clip = replace(read_card(open_folder("embedded")).default_params(PROMPT), num_inference_steps=STEPS)
     with service() as client:
         # The first of each pays for lazy initialisation.
-        run_stock(stock, seed=0)
+        time_stock(stock, clip)
         run_service(client, seed=0)
         stock_seconds, served = [], []
         for seed in range(1, ROUNDS + 1):
-            stock_seconds.append(run_stock(stock, seed=seed))
+            stock_seconds.append(time_stock(stock, replace(clip, seed=seed)))
             served.append(run_service(client, seed=seed))
     return report(figures(stock_seconds, served))
 
@@ -66,25 +69,10 @@ def figures(stock_seconds: list[float], served: list[Served]) -> Iterator[Figure
         yield Figure(f"  stage {stage}", seconds, "s")
 
 
-def load_stock() -> WanPipeline:
-    pipeline = WanPipeline.from_pretrained(embedded_path(), dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def run_stock(pipeline: WanPipeline, *, seed: int) -> float:
+def time_stock(pipeline: WanPipeline, clip: GenerationParams) -> float:
     """Seconds from the prompt to decoded frames."""
     started = time.perf_counter()
-    pipeline(
-        PROMPT,
-        width=SIZE,
-        height=SIZE,
-        num_frames=NUM_FRAMES,
-        num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE_SCALE,
-        generator=torch.Generator("cpu").manual_seed(seed),
-        output_type="np",
-    )
+    run_stock(pipeline, clip)
     return time.perf_counter() - started
 
 

@@ -1,0 +1,167 @@
+"""How fast is the engine? Against diffusers' WanPipeline on the same weights, in turns, in this process.
+
+`python -m bench.engine`: one request alone, several in flight, and a model large enough that arithmetic decides.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+from unittest.mock import patch
+
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+
+from bench.report import Figure, report
+from bench.stock import load_stock, run_stock
+from model import engine
+from model.engine import Engine
+from model.folder import embedded_path
+from model.params import GenerationParams
+from model.request import Request
+from model.tiny.world import COLOURS
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+LARGE = {"num_attention_heads": 8, "attention_head_dim": 64, "ffn_dim": 2048, "num_layers": 14}
+"""About 60 million parameters an expert."""
+LARGE_CLIP = {"width": 256, "height": 192, "num_frames": 17, "num_inference_steps": 4}
+"""960 video tokens."""
+
+
+def main() -> int:
+    stock = load_stock()
+    ours = Engine.from_pretrained(embedded_path(), device="cpu", dtype="float32")
+    return report([*one_request(ours, stock), *mixed(ours, stock), *identical(ours, stock), *large(), *overhead(ours)])
+
+
+def one_request(ours: Engine, stock: WanPipeline) -> Iterator[Figure]:
+    clip = ours.card.default_params("a red circle moves to the left on a white background")
+    mine, theirs = in_turns(lambda: ours.generate(clip), lambda: run_stock(stock, clip))
+    yield Figure("one request, decoded: WanPipeline", statistics.median(theirs), "s")
+    yield ratio("one request, decoded: ours / WanPipeline", mine, theirs, goal=0.40)
+
+
+def mixed(ours: Engine, stock: WanPipeline) -> Iterator[Figure]:
+    """Eight requests of 10 to 30 steps and different guidance, against the stock pipeline one after another."""
+    clips = [
+        replace(
+            ours.card.default_params(f"a {colour} star on a {wall} background", seed=i),
+            num_inference_steps=10 + round(20 * i / 7),
+            guidance_scale=3.0 + i % 4,
+            guidance_scale_2=6.0 - i % 4,
+        )
+        for i, (colour, wall) in enumerate(zip(COLOURS, reversed(COLOURS), strict=True))
+    ]
+
+    def one_after_another(output_type: Literal["np", "latent"]) -> None:
+        for each in clips:
+            run_stock(stock, each, output_type=output_type)
+
+    mine, theirs = in_turns(lambda: decode_all(ours, run_all(ours, clips)), lambda: one_after_another("np"))
+    yield ratio("8 mixed requests: our throughput / WanPipeline's", theirs, mine, goal=4.5, goal_is="at least")
+    mine, theirs = in_turns(lambda: run_all(ours, clips), lambda: one_after_another("latent"))
+    yield ratio("8 mixed requests, denoising alone", theirs, mine, goal=5.0, goal_is="at least")
+
+
+def identical(ours: Engine, stock: WanPipeline) -> Iterator[Figure]:
+    clip = ours.card.default_params("a blue square growing on a yellow background")
+    clips = [replace(clip, seed=seed) for seed in range(16)]
+    mine, theirs = in_turns(lambda: run_all(ours, clips), lambda: run_stock(stock, clip, "latent", batch_size=16))
+    yield ratio("16 equal requests: our throughput / its batch of 16", theirs, mine, goal=1.0, goal_is="at least")
+
+
+def large() -> Iterator[Figure]:
+    """Random weights, so many and so wide that both spend their time in the same matrix products."""
+    stock = load_stock()
+    for part in ("transformer", "transformer_2"):
+        setattr(stock, part, WanTransformer3DModel.from_config({**stock.transformer.config, **LARGE}))
+    with tempfile.TemporaryDirectory(prefix="wanserve-bench-") as folder:
+        stock.save_pretrained(folder)
+        shutil.copy(embedded_path() / "wanserve.json", folder)
+        ours = Engine.from_pretrained(folder, device="cpu", dtype="float32")
+    clip = replace(ours.card.default_params("a ship"), **LARGE_CLIP)
+    mine, theirs = in_turns(lambda: run_all(ours, [clip]), lambda: run_stock(stock, clip, "latent"), rounds=3)
+    yield Figure("60 M parameters an expert, 960 tokens: WanPipeline", statistics.median(theirs), "s")
+    yield ratio("60 M parameters an expert, 960 tokens: ours / its", mine, theirs, goal=1.0)
+
+
+def overhead(ours: Engine) -> Iterator[Figure]:
+    """Share of a saturated run outside the experts' forwards: gathering, guidance, solver, scattering."""
+    clip = ours.card.default_params("a green triangle rising in front of a cyan wall")
+    clips = [replace(clip, seed=seed, num_inference_steps=18 + seed) for seed in range(8)]
+    forward, shares = _TimedForward(engine.predict_velocities), []
+    for _ in range(ROUNDS):
+        requests = [ours.prepare(each) for each in clips]
+        forward.seconds = 0.0
+        with patch.object(engine, "predict_velocities", forward):
+            started = time.perf_counter()
+            step_all(ours, requests)
+            shares.append(1 - forward.seconds / (time.perf_counter() - started))
+    yield Figure("8 in flight: time outside forwards", 100 * statistics.median(shares), "%", goal=5.0)
+
+
+class _TimedForward:
+    """predict_velocities() under a stopwatch."""
+
+    def __init__(self, forward: Callable[..., list[torch.Tensor]]) -> None:
+        self._forward = forward
+        self.seconds = 0.0
+
+    def __call__(self, *args: object) -> list[torch.Tensor]:
+        started = time.perf_counter()
+        result = self._forward(*args)
+        self.seconds += time.perf_counter() - started
+        return result
+
+
+def in_turns(
+    mine: Callable[[], object], theirs: Callable[[], object], *, rounds: int = ROUNDS
+) -> tuple[list[float], list[float]]:
+    """Seconds of each round. The first round of each is not counted: it pays for lazy initialisation."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(rounds + 1):
+        for side, run in zip(seconds, (mine, theirs), strict=True):
+            started = time.perf_counter()
+            run()
+            if turn:
+                side.append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(
+    name: str,
+    seconds: Sequence[float],
+    rival: Sequence[float],
+    *,
+    goal: float,
+    goal_is: Literal["at most", "at least"] = "at most",
+) -> Figure:
+    """The median of neighbours' ratios, so that a slow minute of the machine hits both."""
+    value = statistics.median(a / b for a, b in zip(seconds, rival, strict=True))
+    return Figure(name, value, goal=goal, goal_is=goal_is)
+
+
+def run_all(ours: Engine, clips: Sequence[GenerationParams]) -> list[Request]:
+    requests = [ours.prepare(clip) for clip in clips]
+    step_all(ours, requests)
+    return requests
+
+
+def step_all(ours: Engine, requests: Sequence[Request]) -> None:
+    while in_flight := [request for request in requests if not request.is_denoised]:
+        for error in ours.step(in_flight).values():
+            raise error
+
+
+def decode_all(ours: Engine, requests: Sequence[Request]) -> None:
+    for request in requests:
+        ours.decode(request)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
