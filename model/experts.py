@@ -1,4 +1,4 @@
-"""The two denoisers and which of them a step runs. Both stay on the device."""
+"""The two denoisers of a checkpoint, and what is done to each before it can be used."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,8 @@ ExpertName = Literal["high_noise", "low_noise"]
 
 @dataclass(frozen=True, slots=True)
 class Experts:
+    """Both as they were loaded. Which of them lies on the device, and when, is residency.py's business."""
+
     high_noise: WanTransformer3DModel
     low_noise: WanTransformer3DModel
 
@@ -24,7 +26,7 @@ class Experts:
 
 
 def use_own_attention(transformer: WanTransformer3DModel) -> None:
-    """Puts our processors into every block; from then on only predict_velocity() can run this transformer."""
+    """Puts our processors into every block; from then on only predict_velocities() can run this transformer."""
     for block in transformer.blocks:
         block.attn1.set_processor(SelfAttention())
         block.attn2.set_processor(CrossAttention())

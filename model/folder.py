@@ -190,6 +190,8 @@ def _text_shape(file: Path) -> TextShape:
         num_heads=config.whole("num_heads"),
         d_kv=config.whole("d_kv"),
         d_ff=config.whole("d_ff"),
+        vocab_size=config.whole("vocab_size"),
+        num_position_buckets=config.value_or(32, "relative_attention_num_buckets"),
     )
 
 

@@ -1,6 +1,7 @@
-"""Reads a checked checkpoint folder into modules on a device; decides dtypes, once and for all parts."""
+"""Reads a checked checkpoint folder into modules; decides dtypes and places, once and for all parts."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,38 +13,60 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from model.describe import official_card
 from model.errors import CheckpointError, OutOfMemory
 from model.experts import Experts, use_own_attention
 from model.folder import CheckpointFolder
+from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan_memory
+from model.residency import Residency, make_residency
+from model.shapes import CheckpointShape
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A checkpoint's modules, in evaluation mode, on one device."""
+    """A checkpoint's modules, in evaluation mode."""
 
     tokenizer: PreTrainedTokenizerBase
     text_encoder: UMT5EncoderModel
+    """On the device, or in host memory where the device has no room for it: see its own .device."""
+
     experts: Experts
+    """As loaded: in host memory, unless the residency keeps both on the device."""
+
+    residency: Residency
+    """Gives the expert to run."""
+
     vae: AutoencoderKLWan
     device: torch.device
     dtype: torch.dtype
     """Of the experts; their norms, modulation and time embedding stay in float32, and so does the VAE."""
 
 
-def load_parts(folder: CheckpointFolder, *, device: str = "auto", dtype: str = "auto") -> Parts:
-    """Raises CheckpointError for unreadable or incomplete weights, ValueError for a bad device or dtype."""
+def load_parts(
+    folder: CheckpointFolder, *, device: str = "auto", dtype: str = "auto", residency: str = "auto"
+) -> Parts:
+    """residency: auto, both, swap or rolling; auto keeps as much on the device as fits.
+
+    Raises CheckpointError for unreadable or incomplete weights, OutOfMemory, and ValueError for a bad device, dtype
+    or residency.
+    """
     target = choose_device(device)
     precision = choose_dtype(dtype, target)
+    plan = choose_places(residency, shape=folder.shape, device=target, dtype=precision)
+    text_device = target if plan.text_encoder_on_device else torch.device("cpu")
     with _quiet_transformers(), _translated_errors(folder.path):
+        text_encoder = _load_text_encoder(folder.path / "text_encoder", precision).to(text_device)
+        experts = Experts(
+            high_noise=_load_expert(folder.path / "transformer", precision),
+            low_noise=_load_expert(folder.path / "transformer_2", precision),
+        )
         return Parts(
             tokenizer=AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True),
-            text_encoder=_load_text_encoder(folder.path / "text_encoder", precision).to(target),
-            experts=Experts(
-                high_noise=_load_expert(folder.path / "transformer", precision).to(target),
-                low_noise=_load_expert(folder.path / "transformer_2", precision).to(target),
-            ),
+            text_encoder=text_encoder,
+            experts=experts,
+            residency=make_residency(plan.residency, experts, device=target),
             # The VAE shows banding and blocks below float32.
             vae=_load(AutoencoderKLWan, folder.path / "vae", torch.float32).to(target),
             device=target,
@@ -75,6 +98,35 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f'dtype is "{dtype}"; give auto, {", ".join(DTYPES)}.')
     return DTYPES[dtype]
+
+
+def choose_places(residency: str, *, shape: CheckpointShape, device: torch.device, dtype: torch.dtype) -> MemoryPlan:
+    """Where the weights lie, with room for a default clip of the official recipe beside them.
+
+    Asked before any is read. Raises OutOfMemory where they can't fit, ValueError.
+    """
+    named = _residency_name(residency)
+    if device.type != "cuda":
+        # Host and device share one memory: a part kept elsewhere would only be one more.
+        return plan_memory(shape, clips=(), dtype_bytes=dtype.itemsize, device_bytes=math.inf, residency=named)
+    free = torch.cuda.mem_get_info(device)[0]
+    clip = official_card(shape, name="", digest="").default_params("")
+    plan = plan_memory(shape, clips=(clip,), dtype_bytes=dtype.itemsize, device_bytes=free, residency=named)
+    if plan.room_bytes < 0:
+        raise OutOfMemory(
+            f"{device} has {gigabytes(free)} free, and this checkpoint's weights need {gigabytes(plan.weight_bytes)} "
+            "with the working memory of the GPU's libraries: take a larger GPU, or end what else runs on it."
+        )
+    return plan
+
+
+def _residency_name(residency: str) -> ResidencyName | None:
+    for name in RESIDENCIES:
+        if residency == name:
+            return name
+    if residency == "auto":
+        return None
+    raise ValueError(f'residency is "{residency}"; give auto, {", ".join(RESIDENCIES)}.')
 
 
 def _load_text_encoder(folder: Path, dtype: torch.dtype) -> UMT5EncoderModel:

@@ -50,6 +50,12 @@ class TextShape:
     max_tokens: int = 512
     """Tokens that reach the denoiser: Wan's text_len, whatever the tokenizer could do."""
 
+    vocab_size: int = 256_384
+    """UMT5's, as in all its sizes."""
+
+    num_position_buckets: int = 32
+    """Distances between tokens that attention tells apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointShape:
