@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model import acceleration
 from model.batch import advance, batches_of, gather
 from model.card import CheckpointCard
 from model.cost import guidance_rows
@@ -81,16 +82,24 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         batch_invariant: bool = False,
+        attention_backend: str = "native",
+        compile_blocks: bool = False,
     ) -> "Engine":
         """Loads a Wan2.2 text-to-video folder in diffusers layout, or "embedded".
 
-        device: auto, cpu, cuda, cuda:1, mps; dtype: auto, float32, bfloat16, float16.
+        device: auto, cpu, cuda, cuda:1, mps; dtype: auto, float32, bfloat16, float16; attention_backend: native,
+        cudnn, flash, flash3, sage. A backend or compiler that can't work here is left out with a warning.
         Raises CheckpointError, OutOfMemory, and ValueError for a device or dtype that isn't there.
         """
         folder = open_folder(checkpoint)
         card = read_card(folder)
         parts = load_parts(folder, device=device, dtype=dtype)
-        return cls(parts, shape=folder.shape, card=card, batch_invariant=batch_invariant)
+        engine = cls(parts, shape=folder.shape, card=card, batch_invariant=batch_invariant)
+        experts = (parts.experts.high_noise, parts.experts.low_noise)
+        acceleration.use_attention_backend(experts, attention_backend)
+        if compile_blocks:
+            acceleration.compile_blocks(experts, trial=engine.warm_up)
+        return engine
 
     @property
     def device(self) -> torch.device:

@@ -80,6 +80,14 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention_backend: Literal["native", "cudnn", "flash", "flash3", "sage"] = "native"
+    """Self-attention's kernels. One that can't run here falls back to native, with a warning in the log."""
+
+    compile_blocks: bool = False
+    """Compile the experts' blocks at the start: slower to be ready, faster a step. Falls back as above."""
+
+    batch_invariant: bool = False
+    """A video's bits never depend on which other jobs were in flight with it."""
 
     lease_seconds: float = Field(45.0, ge=1, le=3600)
     """A worker that stays silent for so long loses its jobs."""

@@ -21,6 +21,7 @@ from service.metrics import WorkerMetrics, serve_metrics
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from worker.card import model_card
+from worker.engine import load_engine
 from worker.finish import Finisher
 from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
@@ -97,7 +98,7 @@ def run_worker(settings: Settings) -> None:
 def _load(settings: Settings) -> Engine:
     started = time.monotonic()
     log.info("model_loading", checkpoint=settings.checkpoint)
-    engine = Engine.from_pretrained(settings.checkpoint, device=settings.device, dtype=settings.dtype)
+    engine = load_engine(settings)
     log.info("model_loaded", model=engine.card.id, seconds=round(time.monotonic() - started, 2))
     engine.warm_up()
     return engine
