@@ -40,7 +40,7 @@ FULL = Plan(
     ),
     num_clips=14_336,
     shared_steps=11_000,
-    expert_steps=12_000,
+    expert_steps=14_000,
     decoder_steps=1200,
 )
 SHORT = Plan(
