@@ -1,10 +1,11 @@
-"""`wanserve worker` and `wanserve generate`. Imports torch only when a command runs: --help must be quick."""
+"""`wanserve worker`, `generate` and `plan`. Imports torch only when a command runs: --help must be quick."""
 
 import argparse
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,77 @@ def add_generate(commands: "Commands") -> None:
     parser.add_argument("--device", help="auto, cpu, mps, cuda or cuda:1")
     parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
     parser.set_defaults(run=run_generate_command)
+
+
+def add_plan(commands: "Commands") -> None:
+    """`wanserve plan --gpu-memory 80`: pure arithmetic, no GPU is asked."""
+    parser = commands.add_parser(
+        "plan",
+        help="what fits a GPU: placement, batches, seconds",
+        description="Plan a checkpoint on one GPU: where its parts lie, the largest batch per size, the seconds a "
+        "video takes. Exit code 1 where no size fits.",
+    )
+    parser.add_argument(
+        "--gpu-memory",
+        type=_number("gigabytes (10**9 bytes), such as 80"),
+        required=True,
+        metavar="GB",
+        help="of the GPU, in GB of 10**9 bytes",
+    )
+    parser.add_argument(
+        "--peak-tflops",
+        type=_number("TFLOP/s, such as 989 for an H100 in bfloat16"),
+        default=989.0,
+        metavar="TFLOP/S",
+        help="dense peak of the GPU in that dtype (default: 989, an H100 in bfloat16)",
+    )
+    parser.add_argument(
+        "--share",
+        type=_number("a share of the peak, such as 0.5", most=1.0),
+        default=0.5,
+        metavar="SHARE",
+        help="of the peak that is reached (default: 0.5)",
+    )
+    parser.add_argument("--checkpoint", metavar="FOLDER", help="default: the numbers of Wan2.2-T2V-A14B, from no file")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--residency", choices=("auto", "both", "swap", "rolling"), default="auto")
+    parser.set_defaults(run=run_plan_command)
+
+
+def _number(unit: str, *, most: float = math.inf) -> Callable[[str], float]:
+    """An argument's type: a number above 0."""
+    legal = f"above 0 and at most {most:g}" if most < math.inf else "above 0"
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        # NaN fails both comparisons.
+        if not 0 < number <= most or math.isinf(number):
+            raise argparse.ArgumentTypeError(f'"{text}" is no number {legal}; give {unit}')
+        return number
+
+    return read
+
+
+def run_plan_command(arguments: argparse.Namespace) -> int:
+    """0 when a plan is printed under which some size fits, 1 when none does, 2 for a checkpoint that can't be read."""
+    from model.cost import DeviceRate
+    from model.errors import CheckpointError
+    from worker.plan import Gpu, plan_serving, read_checkpoint
+    from worker.plan_table import render
+
+    rate = DeviceRate(peak_flop_per_second=arguments.peak_tflops * 1e12, share=arguments.share)
+    residency = None if arguments.residency == "auto" else arguments.residency
+    try:
+        shape, card = read_checkpoint(arguments.checkpoint)
+    except CheckpointError as e:
+        return _complain(str(e), EXIT_USAGE)
+    gpu = Gpu(memory_bytes=arguments.gpu_memory * 1e9, rate=rate)
+    plan = plan_serving(shape, card, gpu, dtype=arguments.dtype, residency=residency)
+    print(render(plan))
+    return 0 if plan.fits else EXIT_FAILED
 
 
 def run_worker_command(_arguments: argparse.Namespace) -> int:
@@ -158,11 +230,11 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _load_engine(settings: Settings) -> "Engine":
-    from model.engine import Engine
     from model.errors import CheckpointError
+    from worker.engine import load_engine
 
     try:
-        return Engine.from_pretrained(settings.checkpoint, device=settings.device, dtype=settings.dtype)
+        return load_engine(settings)
     except (CheckpointError, ValueError) as e:
         raise _CommandError(str(e), EXIT_USAGE) from e
 
