@@ -30,6 +30,7 @@ from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
 from model.params import GenerationParams
+from model.preview import PreviewMap, open_preview
 from model.prompt_cache import PromptCache
 from model.request import ExpertText, Request, initial_noise
 from model.saved_state import Origin, from_bytes, to_bytes
@@ -65,11 +66,18 @@ class Engine:
     """
 
     def __init__(
-        self, parts: Parts, *, shape: CheckpointShape, card: CheckpointCard, batch_invariant: bool = False
+        self,
+        parts: Parts,
+        *,
+        shape: CheckpointShape,
+        card: CheckpointCard,
+        preview: PreviewMap,
+        batch_invariant: bool = False,
     ) -> None:
         self.card = card
         self._parts = parts
         self._shape = shape
+        self._preview = preview
         self._batch_invariant = batch_invariant
         self._prompts = PromptCache()
         self._text_stacks = TextStacks()
@@ -94,7 +102,8 @@ class Engine:
         folder = open_folder(checkpoint)
         card = read_card(folder)
         parts = load_parts(folder, device=device, dtype=dtype)
-        engine = cls(parts, shape=folder.shape, card=card, batch_invariant=batch_invariant)
+        preview = open_preview(folder.path, parts.vae)
+        engine = cls(parts, shape=folder.shape, card=card, preview=preview, batch_invariant=batch_invariant)
         experts = (parts.experts.high_noise, parts.experts.low_noise)
         acceleration.use_attention_backend(experts, attention_backend)
         if compile_blocks:
@@ -190,6 +199,11 @@ class Engine:
             for request in batch:
                 request.denoise_seconds += seconds
         return failed
+
+    def preview(self, request: Request) -> NDArray[np.uint8]:
+        """A small picture f h w 3 of what the request is becoming, a pixel for every latent site; nearly free."""
+        # What the denoiser expects in the end is clearer than what it is given.
+        return self._preview.pixels(request.solver.clean if request.step else request.latents)
 
     def decode(self, request: Request) -> Frames:
         """The video of a denoised request. Raises OutOfMemory."""

@@ -1,6 +1,7 @@
 """Put the trained parts together: a diffusers folder in float16, and what the service wants to know about it."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
+from model.preview import fit_preview, write_preview
+from model.tiny.render import render
 from model.tiny.train_denoiser import BOUNDARY, SHIFT
-from model.tiny.world import NUM_FRAMES, SIDE_PIXELS
+from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_scene
 
 GUIDANCE = 4.0
+NUM_PREVIEW_SCENES = 128
 DESCRIPTION = {
     "en": (
         "A teaching-sized checkpoint that ships with wanserve. It draws one flat shape (circle, square, triangle "
@@ -63,6 +67,7 @@ def export(work: Path, out: Path) -> None:
     (draft / "wanserve.json").write_text(
         json.dumps(service_card(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    write_preview(draft, fit_preview(pipeline.vae.float(), _frames()))
     for config in draft.glob("*/config.json"):
         _forget_origin(config)
     card = out / "README.md"
@@ -72,6 +77,13 @@ def export(work: Path, out: Path) -> None:
     shutil.move(draft, out)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"exported {size / 1e6:.2f} MB", flush=True)
+
+
+def _frames() -> torch.Tensor:
+    """Single frames of the world, for the preview map  # n 3 h w"""
+    rng = random.Random("preview")
+    scenes = [draw_scene(rng, held_out=False) for _ in range(NUM_PREVIEW_SCENES)]
+    return render(scenes, [draw_path(scene, rng) for scene in scenes])[:, :, 0]
 
 
 def service_card() -> dict[str, object]:

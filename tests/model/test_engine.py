@@ -47,7 +47,9 @@ def test_latents_agree_with_the_stock_pipeline(engine, stock_pipeline, make_para
 def test_the_official_grid_agrees_with_a_stock_pipeline_on_that_grid(engine, stock_pipeline, make_params):
     folder = open_folder("embedded")
     card = dataclasses.replace(engine.card, sigma_grid="official")
-    official = Engine(load_parts(folder, device="cpu", dtype="float32"), shape=folder.shape, card=card)
+    official = Engine(
+        load_parts(folder, device="cpu", dtype="float32"), shape=folder.shape, card=card, preview=engine._preview
+    )
     params = make_params(num_inference_steps=12, flow_shift=12.0)
 
     ours = our_latents(official, params)

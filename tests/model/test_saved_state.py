@@ -76,7 +76,8 @@ def state(engine, make_params) -> bytes:
 
 
 def test_a_state_of_another_checkpoint_is_refused_with_both_fingerprints(engine, state):
-    other = Engine(engine._parts, shape=engine._shape, card=dataclasses.replace(engine.card, fingerprint="other"))
+    card = dataclasses.replace(engine.card, fingerprint="other")
+    other = Engine(engine._parts, shape=engine._shape, card=card, preview=engine._preview)
 
     with pytest.raises(InvalidState, match=f"fingerprint {engine.card.fingerprint}, the loaded checkpoint of other"):
         other.resume(state)
