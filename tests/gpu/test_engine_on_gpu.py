@@ -65,3 +65,44 @@ def test_a_request_beyond_the_memory_is_refused_and_the_next_one_runs():
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert gpu.generate(small).num_frames == small.num_frames
+
+
+def prepared(gpu, count):
+    clip = gpu.card.default_params("a red circle moves left")
+    return [
+        gpu.prepare(dataclasses.replace(clip, seed=seed, num_inference_steps=4 + seed, guidance_scale=1.0 + seed))
+        for seed in range(count)
+    ]
+
+
+def run(gpu, requests):
+    while in_flight := [request for request in requests if not request.is_denoised]:
+        assert gpu.step(in_flight) == {}
+    return [request.latents for request in requests]
+
+
+def test_requests_in_flight_together_equal_each_alone():
+    gpu = on_gpu("float32")
+
+    together = run(gpu, prepared(gpu, 6))
+
+    for ours, request in zip(together, prepared(gpu, 6), strict=True):
+        assert relative_error(ours, run(gpu, [request])[0]) < 1e-3
+
+
+def test_a_batch_invariant_engine_gives_the_same_bits_whatever_the_company():
+    gpu = Engine.from_pretrained("embedded", device="cuda", dtype="bfloat16", batch_invariant=True)
+
+    together = run(gpu, prepared(gpu, 6))
+
+    for ours, request in zip(together, prepared(gpu, 6), strict=True):
+        assert torch.equal(ours, run(gpu, [request])[0])
+
+
+def test_a_saved_request_goes_on_bit_by_bit():
+    gpu = on_gpu("bfloat16")
+    [request] = prepared(gpu, 1)
+    gpu.step([request])
+    resumed = gpu.resume(gpu.save(request))
+
+    assert torch.equal(run(gpu, [resumed])[0], run(gpu, [request])[0])
