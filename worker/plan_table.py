@@ -72,7 +72,7 @@ def _switching(plan: ServingPlan) -> Iterator[str]:
     elif plan.switch_seconds <= min(steps):
         yield f"A switch of experts ({wait}) goes on behind a step and costs nothing."
     else:
-        yield f"A switch of experts ({wait}) goes on behind a step of {min(steps):.2f} s or more; the rest is waited for."
+        yield f"A switch of experts ({wait}) goes on behind a step of {min(steps):.2f} s; the rest is waited for."
 
 
 def _or_narrower(memory: MemoryPlan) -> str:

@@ -1,12 +1,15 @@
 """Decoding in chunks against the module's own decode."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 
+from bench.live_memory import LiveMemory
 from model.folder import open_folder
 from model.loader import load_parts
-from model.vae import decode_chunks
+from model.vae import DecodeState, decode_chunks
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,19 @@ def test_chunks_equal_the_whole_decode_bit_by_bit(vae, frames):
 
 
 @torch.inference_mode()
+def test_not_even_the_rounding_of_floats_differs(vae, monkeypatch):
+    """Pixels of 256 levels would hide it."""
+    monkeypatch.setattr("model.vae._pixels", lambda chunk: chunk[0].clamp(-1, 1))
+    latents = random_latents(1, frames=3)
+    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+
+    chunks = list(decode_chunks(vae, latents))
+
+    assert torch.equal(torch.cat(chunks, dim=1), vae.decode(latents * std + mean).sample[0])
+
+
+@torch.inference_mode()
 def test_two_decodes_can_be_under_way_at_once(vae):
     one, two = random_latents(1, frames=3), random_latents(2, frames=3)
 
@@ -45,3 +61,64 @@ def test_two_decodes_can_be_under_way_at_once(vae):
 
     for latents, chunks in zip((one, two), zip(*interleaved, strict=True), strict=True):
         assert np.array_equal(np.concatenate(chunks), whole_decode(vae, latents))
+
+
+@pytest.mark.parametrize("completed", [0, 1, 2, 4, 5])
+@torch.inference_mode()
+def test_a_decode_that_was_left_goes_on_from_its_state(vae, completed):
+    latents, state = random_latents(1, frames=5), DecodeState()
+
+    first = [chunk for _, chunk in zip(range(completed), decode_chunks(vae, latents, state), strict=False)]
+    assert state.completed_latent_frames == completed
+    # Also in another process: the state is numbers and a few words.
+    buffer = io.BytesIO()
+    torch.save((state.completed_latent_frames, state.memory), buffer)
+    buffer.seek(0)
+    rest = list(decode_chunks(vae, latents, DecodeState(*torch.load(buffer))))
+
+    assert np.array_equal(np.concatenate(first + rest), whole_decode(vae, latents))
+
+
+@torch.inference_mode()
+def test_a_copy_of_the_state_goes_on_by_itself(vae):
+    latents, state = random_latents(1, frames=4), DecodeState()
+    decode = decode_chunks(vae, latents, state)
+    next(decode), next(decode)
+    early = state.copy()
+
+    rest = list(decode)
+
+    assert np.array_equal(np.concatenate(list(decode_chunks(vae, latents, early))), np.concatenate(rest))
+
+
+@torch.inference_mode()
+def test_a_chunk_that_failed_can_only_be_repeated_from_a_copy(vae):
+    latents, state = random_latents(1, frames=3), DecodeState()
+    next(decode_chunks(vae, latents, state))
+    early = state.copy()
+
+    hook = vae.decoder.norm_out.register_forward_pre_hook(exhaust_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        next(decode_chunks(vae, latents, state))
+    hook.remove()
+
+    with pytest.raises(ValueError, match="failed after 1 latent frames"):
+        next(decode_chunks(vae, latents, state))
+    assert np.array_equal(np.concatenate(list(decode_chunks(vae, latents, early))), whole_decode(vae, latents)[1:])
+
+
+def exhaust_memory(*_call: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@torch.inference_mode()
+def test_memory_does_not_grow_with_the_number_of_frames(vae):
+    assert peak_bytes(vae, frames=11) <= 1.01 * peak_bytes(vae, frames=4)
+
+
+def peak_bytes(vae, *, frames):
+    latents = random_latents(1, frames=frames)
+    with LiveMemory() as live:
+        for _chunk in decode_chunks(vae, latents):
+            pass
+    return live.peak_bytes
