@@ -64,7 +64,8 @@ def free_port() -> Callable[[], int]:
 def up_address(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
     """The address of a whole `wanserve up`: its own servers, a gateway and a worker with the embedded checkpoint."""
     folder = tmp_path_factory.mktemp("up")
-    settings = Settings(data_dir=folder / "data", port=free_port())
+    # Progress is told at the heartbeat's pace if that is below a second: a fast machine makes a video in one.
+    settings = Settings(data_dir=folder / "data", port=free_port(), heartbeat_seconds=0.1)
     log = folder / "up.log"
     environment = settings.child_environment() | {"OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
