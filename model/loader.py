@@ -38,6 +38,9 @@ class Parts:
     residency: Residency
     """Gives the expert to run."""
 
+    memory: MemoryPlan
+    """Where the weights lie, and what that leaves; see memory.check_fits()."""
+
     vae: AutoencoderKLWan
     device: torch.device
     dtype: torch.dtype
@@ -67,6 +70,7 @@ def load_parts(
             text_encoder=text_encoder,
             experts=experts,
             residency=make_residency(plan.residency, experts, device=target),
+            memory=plan,
             # The VAE shows banding and blocks below float32.
             vae=_load(AutoencoderKLWan, folder.path / "vae", torch.float32).to(target),
             device=target,

@@ -5,10 +5,11 @@ Bytes; a GB is 10**9 of them, somewhat less than what a card sold by that number
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from model.cost import cost_coefficients, most_rows, resident_state_bytes
+from model.errors import InvalidParams
 from model.params import GenerationParams
 from model.shapes import CheckpointShape, VaeShape
 from model.weights import FLOAT32_BYTES, expert_bytes, text_encoder_bytes, vae_bytes
@@ -103,6 +104,27 @@ def needed_bytes(plan: MemoryPlan, shape: CheckpointShape, params: GenerationPar
     """Of the device, for one such request under this plan."""
     state, forward, decode = _request_bytes(plan, shape, params)
     return RESERVED_BYTES + plan.weight_bytes + state + max(forward, decode)
+
+
+def check_fits(plan: MemoryPlan, shape: CheckpointShape, params: GenerationParams) -> None:
+    """Raises InvalidParams for a request that the device can't hold even alone; says what it could."""
+    needed = needed_bytes(plan, shape, params)
+    if needed <= plan.device_bytes:
+        return
+    frames = _most_frames(plan, shape, params)
+    remedy = f"at most {frames} frames at this size, or a smaller size" if frames else "a smaller size"
+    raise InvalidParams(
+        f"{params.num_frames} frames of {params.width}x{params.height} need {gigabytes(needed)} of memory, weights "
+        f"included, and the device has {gigabytes(plan.device_bytes)}: give {remedy}."
+    )
+
+
+def _most_frames(plan: MemoryPlan, shape: CheckpointShape, params: GenerationParams) -> int:
+    """Fewer than asked for; 0 where not even one frame fits."""
+    for num_frames in range(params.num_frames - shape.frame_stride, 0, -shape.frame_stride):
+        if needed_bytes(plan, shape, replace(params, num_frames=num_frames)) <= plan.device_bytes:
+            return num_frames
+    return 0
 
 
 def _request_bytes(plan: MemoryPlan, shape: CheckpointShape, params: GenerationParams) -> tuple[int, int, int]:

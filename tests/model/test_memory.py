@@ -1,6 +1,7 @@
 """The memory plan: its numbers against modules on the meta device, its decisions against what is known of GPUs."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,11 @@ from bench.live_memory import LiveMemory
 from model.a14b import SHAPE
 from model.denoise import Stack, predict_velocities
 from model.describe import official_card
+from model.errors import InvalidParams
 from model.experts import use_own_attention
 from model.folder import open_folder
 from model.loader import load_parts
-from model.memory import decode_bytes, forward_bytes, largest_batch, needed_bytes, plan_memory
+from model.memory import check_fits, decode_bytes, forward_bytes, largest_batch, needed_bytes, plan_memory
 from model.shapes import CheckpointShape
 from model.text import text_keys_values
 from model.weights import (
@@ -227,7 +229,26 @@ def test_a_device_too_small_for_the_weights_has_no_room_and_no_batch():
     assert largest_batch(planned, SHAPE, SD) == 0
 
 
+def test_a_request_beyond_the_memory_is_refused_with_the_frames_that_fit():
+    planned = plan(40)
+
+    check_fits(planned, SHAPE, clip(832, 480, 33))
+    with pytest.raises(InvalidParams, match=r"161 frames of 832x480 need .* device has 40\.0 GB") as caught:
+        check_fits(planned, SHAPE, clip(832, 480, 161))
+
+    most = int(re.search(r"at most (\d+) frames", str(caught.value))[1])
+    check_fits(planned, SHAPE, clip(832, 480, most))
+    with pytest.raises(InvalidParams):
+        check_fits(planned, SHAPE, clip(832, 480, most + 4))
+
+
+def test_a_size_whose_decoding_alone_is_too_much_is_refused_at_any_length():
+    with pytest.raises(InvalidParams, match=r": give a smaller size\."):
+        check_fits(plan(40), SHAPE, HD)
+
+
 def test_where_memory_does_not_matter_both_stay():
     planned = plan_memory(SHAPE, clips=(), dtype_bytes=4, device_bytes=math.inf)
 
     assert (planned.residency, planned.text_encoder_on_device) == ("both", True)
+    check_fits(planned, SHAPE, clip(1280, 720, 1601))
