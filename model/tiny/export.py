@@ -50,7 +50,7 @@ def export(work: Path, out: Path) -> None:
     pipeline = WanPipeline(
         tokenizer=T5TokenizerFast.from_pretrained(work / "tokenizer"),
         text_encoder=UMT5EncoderModel.from_pretrained(work / "text_encoder"),
-        vae=AutoencoderKLWan.from_pretrained(work / "vae_tuned"),
+        vae=AutoencoderKLWan.from_pretrained(work / "vae_normalised"),
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction",
             use_flow_sigmas=True,

@@ -24,7 +24,6 @@ class Plan:
     num_clips: int
     shared_steps: int
     expert_steps: int
-    decoder_steps: int
 
     @property
     def vae_steps(self) -> int:
@@ -41,7 +40,6 @@ FULL = Plan(
     num_clips=14_336,
     shared_steps=11_000,
     expert_steps=14_000,
-    decoder_steps=1200,
 )
 SHORT = Plan(
     text_steps=2,
@@ -49,5 +47,4 @@ SHORT = Plan(
     num_clips=16,
     shared_steps=2,
     expert_steps=2,
-    decoder_steps=1,
 )

@@ -12,13 +12,12 @@ from model.tiny.plan import FULL, SHORT, Plan
 from model.tiny.tokenizer import train_tokenizer
 from model.tiny.train_denoiser import train_experts, train_shared
 from model.tiny.train_text import train_text_encoder
-from model.tiny.train_vae import train_autoencoder, tune_decoder
+from model.tiny.train_vae import train_autoencoder
 
 Stage = Callable[[Path, Plan], None]
 STAGES: dict[str, Stage] = {
     "autoencoder": train_autoencoder,
     "latents": encode_latents,
-    "decoder": tune_decoder,
     "tokenizer": train_tokenizer,
     "text_encoder": train_text_encoder,
     "denoiser": train_shared,

@@ -1,9 +1,8 @@
-"""Train the causal VAE: images, then short clips, then whole ones; at last the decoder alone on noisy latents."""
+"""Train the causal VAE: images, then short clips, then whole ones, with noise on the latents."""
 
 import math
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from model.tiny.autoencoder import decode, encode, for_training, latent_statistics, new_autoencoder
+from model.tiny.autoencoder import decode, encode, new_autoencoder
 from model.tiny.plan import Plan, VaePhase
 from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
 from model.tiny.render import render
@@ -30,80 +29,22 @@ def train_autoencoder(work: Path, plan: Plan) -> None:
     run_ranks(_train, str(work), plan)
 
 
-def tune_decoder(work: Path, plan: Plan) -> None:
-    """Tune the decoder of work/vae on noisy latents into work/vae_tuned; the latents stay valid."""
-    run_ranks(_tune, str(work), plan)
-
-
 def _train(rank: int, work_dir: str, plan: Plan) -> None:
+    work = Path(work_dir)
     torch.manual_seed(0)
     vae = new_autoencoder()
-
-    def loss_at(step: int, rng: random.Random) -> tuple[Tensor, Tensor]:
-        phase = _phase(step, plan)
-        clips = _crops(phase, rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            mean, log_variance = encode(vae, clips)
-            noise = torch.rand(len(mean), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(mean), 1, 1, 1, 1) < 0.6)
-            latents = mean + (log_variance.exp() + noise**2).sqrt() * torch.randn_like(mean)
-            error = decode(vae, latents) - clips
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-        return _reconstruction_loss(error, _edges(clips)) + KL_WEIGHT * divergence, (error**2).mean()
-
-    def rate(step: int) -> float:
-        # Each phase warms up and decays on its own: a longer clip is nearly a new problem.
-        start = 0
-        for phase in plan.vae_phases:
-            if step < start + phase.num_steps:
-                break
-            start += phase.num_steps
-        return min(1, (step - start + 1) / 60) * _cosine((step - start) / phase.num_steps)
-
-    _fit(rank, Path(work_dir), "vae", vae, list(vae.parameters()), plan.vae_steps, LEARNING_RATE, rate, loss_at)
-
-
-def _tune(rank: int, work_dir: str, plan: Plan) -> None:
-    work = Path(work_dir)
-    vae = for_training(AutoencoderKLWan.from_pretrained(work / "vae_normalised"))
-    parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
-    _, std = latent_statistics(vae)
-
-    def loss_at(step: int, rng: random.Random) -> tuple[Tensor, Tensor]:
-        clips = _whole_clips(plan.vae_phases[-1].batch_size, rng)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            latents, _ = encode(vae, clips)
-        strength = torch.rand(len(clips), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(clips), 1, 1, 1, 1) < 0.75)
-        error = decode(vae, latents + strength * std * torch.randn_like(latents)) - clips
-        return _reconstruction_loss(error, _edges(clips)), (error**2).mean()
-
-    def rate(step: int) -> float:
-        return min(1, (step + 1) / 20) * _cosine(step / plan.decoder_steps)
-
-    _fit(rank, work, "vae_tuned", vae, parameters, plan.decoder_steps, 5e-4, rate, loss_at)
-
-
-def _fit(
-    rank: int,
-    work: Path,
-    name: str,
-    vae: AutoencoderKLWan,
-    parameters: list[torch.nn.Parameter],
-    num_steps: int,
-    learning_rate: float,
-    rate: Callable[[int], float],
-    loss_at: Callable[[int, random.Random], tuple[Tensor, Tensor]],
-) -> None:
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    parameters = list(vae.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
     average = MovingAverage(parameters, decay=0.997)
-    progress = Progress(work / "progress" / f"{name}.pt")
+    progress = Progress(work / "progress" / "vae.pt")
     start = _resume(progress, vae, optimizer, average)
     began, squared = time.monotonic(), []
-    for step in range(start, num_steps):
-        rng = step_rng(name, rank, step)
+    for step in range(start, plan.vae_steps):
+        clips = _crops(_phase(step, plan), step_rng("vae", rank, step))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * rate(step)
+            group["lr"] = LEARNING_RATE * _rate(step, plan)
         optimizer.zero_grad(set_to_none=True)
-        loss, error = loss_at(step, rng)
+        loss, error = _losses(vae, clips)
         loss.backward()
         average_gradients(parameters, max_norm=1.0)
         optimizer.step()
@@ -112,7 +53,7 @@ def _fit(
         if rank == 0 and (step + 1) % PRINT_EVERY == 0:
             decibel = 10 * math.log10(4 / (sum(squared) / len(squared)))
             seconds = (time.monotonic() - began) / (step + 1 - start)
-            print(f"{name} step {step + 1}/{num_steps} psnr {decibel:.2f} dB {seconds:.3f} s/step", flush=True)
+            print(f"vae step {step + 1}/{plan.vae_steps} psnr {decibel:.2f} dB {seconds:.3f} s/step", flush=True)
             squared = []
         if rank == 0 and (step + 1) % SAVE_EVERY == 0:
             progress.save(
@@ -123,8 +64,29 @@ def _fit(
             )
     if rank == 0:
         average.swap()
-        vae.save_pretrained(work / name)
+        vae.save_pretrained(work / "vae")
         progress.clear()
+
+
+def _losses(vae: AutoencoderKLWan, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """What is minimised, and the mean squared error."""
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, log_variance = encode(vae, clips)
+        noise = torch.rand(len(mean), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(mean), 1, 1, 1, 1) < 0.6)
+        latents = mean + (log_variance.exp() + noise**2).sqrt() * torch.randn_like(mean)
+        error = decode(vae, latents) - clips
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+    return _reconstruction_loss(error, _edges(clips)) + KL_WEIGHT * divergence, (error**2).mean()
+
+
+def _rate(step: int, plan: Plan) -> float:
+    """Each phase warms up and decays on its own: a longer clip is nearly a new problem."""
+    start = 0
+    for phase in plan.vae_phases:
+        if step < start + phase.num_steps:
+            break
+        start += phase.num_steps
+    return min(1, (step - start + 1) / 60) * _cosine((step - start) / phase.num_steps)
 
 
 def _resume(progress: Progress, vae: AutoencoderKLWan, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:
