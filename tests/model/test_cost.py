@@ -8,27 +8,12 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import UMT5Config, UMT5EncoderModel
 
+from model.a14b import SHAPE as A14B_SHAPE
 from model.cost import DeviceRate, cost_coefficients, parked_state_bytes, resident_state_bytes
-from model.describe import A14B, official_card
+from model.describe import official_card
 from model.params import GenerationParams
-from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
+from model.shapes import CheckpointShape, TextShape, TransformerShape
 
-A14B_SHAPE = CheckpointShape(
-    transformer=A14B,
-    vae=VaeShape(
-        base_dim=96,
-        dim_mult=(1, 2, 4, 4),
-        num_res_blocks=2,
-        z_dim=16,
-        out_channels=3,
-        temporal_upsample=(True, True, False),
-        spatial_stride=8,
-        temporal_stride=4,
-    ),
-    text=TextShape(d_model=4096, num_layers=24, num_heads=64, d_kv=64, d_ff=10240),
-    boundary_ratio=0.875,
-    num_train_timesteps=1000,
-)
 SMALL_SHAPE = CheckpointShape(
     transformer=TransformerShape(
         num_layers=3,

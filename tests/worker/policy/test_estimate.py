@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.simulate import CARD, FILM, PREVIEW, SHAPE, planned
+from bench.simulate import CARD, FILM, PREVIEW, planned
+from model.a14b import SHAPE
 from model.cost import DeviceRate
 from model.schedule import make_schedule
 from worker.policy.estimate import Estimator
