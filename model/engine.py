@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 
 from model import acceleration
@@ -26,9 +27,11 @@ from model.cost import guidance_rows
 from model.denoise import predict_velocities, rotary_table
 from model.describe import read_card
 from model.errors import Cancelled, EngineError, InvalidState, NotFinite, OutOfMemory
+from model.experts import ExpertName
 from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
+from model.memory import check_fits
 from model.params import GenerationParams
 from model.preview import PreviewMap, open_preview
 from model.prompt_cache import PromptCache
@@ -90,24 +93,25 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         batch_invariant: bool = False,
+        residency: str = "auto",
         attention_backend: str = "native",
         compile_blocks: bool = False,
     ) -> "Engine":
         """Loads a Wan2.2 text-to-video folder in diffusers layout, or "embedded".
 
-        device: auto, cpu, cuda, cuda:1, mps; dtype: auto, float32, bfloat16, float16; attention_backend: native,
-        cudnn, flash, flash3, sage. A backend or compiler that can't work here is left out with a warning.
+        device: auto, cpu, cuda, cuda:1, mps; dtype: auto, float32, bfloat16, float16; residency of the experts: auto,
+        both, swap, rolling; attention_backend: native, cudnn, flash, flash3, sage. A backend or compiler that can't
+        work here is left out with a warning.
         Raises CheckpointError, OutOfMemory, and ValueError for a device or dtype that isn't there.
         """
         folder = open_folder(checkpoint)
         card = read_card(folder)
-        parts = load_parts(folder, device=device, dtype=dtype)
+        parts = load_parts(folder, device=device, dtype=dtype, residency=residency)
         preview = open_preview(folder.path, parts.vae)
         engine = cls(parts, shape=folder.shape, card=card, preview=preview, batch_invariant=batch_invariant)
-        experts = (parts.experts.high_noise, parts.experts.low_noise)
-        acceleration.use_attention_backend(experts, attention_backend)
+        acceleration.use_attention_backend(parts.runnable, attention_backend)
         if compile_blocks:
-            acceleration.compile_blocks(experts, trial=engine.warm_up)
+            acceleration.compile_blocks(parts.runnable, trial=engine.warm_up)
         return engine
 
     @property
@@ -158,9 +162,14 @@ class Engine:
     @torch.inference_mode()
     def prepare(self, params: GenerationParams) -> Request:
         """Encodes the text and draws the noise. Raises InvalidParams, OutOfMemory."""
-        self.card.check(params)
+        self.check(params)
         latents = initial_noise(self._latent_shape(params), params.seed, device=self.device)
         return self._new_request(params, latents)
+
+    def check(self, params: GenerationParams) -> None:
+        """Raises InvalidParams for what the checkpoint can't make, or this device can't hold."""
+        self.card.check(params)
+        check_fits(self._parts.memory, self._shape, params)
 
     def save(self, request: Request) -> bytes:
         """The request between two steps, as one safetensors file; see resume()."""
@@ -173,7 +182,7 @@ class Engine:
         Raises InvalidState for what another checkpoint, dtype or version saved, InvalidParams, OutOfMemory.
         """
         saved = from_bytes(state, self._origin)
-        self.card.check(saved.params)
+        self.check(saved.params)
         request = self._new_request(saved.params, saved.latents.to(self.device))
         if saved.latents.shape != self._latent_shape(saved.params) or not 0 <= saved.step <= request.schedule.num_steps:
             raise InvalidState("The saved state does not fit its own parameters. Start the job again.")
@@ -191,9 +200,11 @@ class Engine:
         its numbers overflowed in this step.
         """
         failed: dict[Request, EngineError] = {}
-        for batch in batches_of(requests):
+        # What the device holds goes first; a switch, if there must be one, comes once a step.
+        batches = sorted(batches_of(requests), key=lambda batch: batch[0].expert != self._parts.residency.resident)
+        for index, batch in enumerate(batches):
             started = time.monotonic()
-            failed |= self._step_batch(batch)
+            failed |= self._step_batch(batch, followed_by=_next_expert(batches[index:]))
             self._synchronize()
             seconds = time.monotonic() - started
             for request in batch:
@@ -239,7 +250,7 @@ class Engine:
         with self._translated_errors(params):
             positive = self._prompt_embeds(params.prompt)
             negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
-            rotary = rotary_table(self._parts.experts.high_noise, latents)
+            rotary = rotary_table(self._parts.residency.on_device, latents)
             self._synchronize()
         schedule = self.schedule(params)
         return Request(
@@ -254,20 +265,23 @@ class Engine:
             text_seconds=time.monotonic() - started,
         )
 
-    def _step_batch(self, batch: list[Request]) -> dict[Request, EngineError]:
+    def _step_batch(self, batch: list[Request], *, followed_by: ExpertName) -> dict[Request, EngineError]:
         try:
-            return self._forward(batch)
+            return self._forward(batch, followed_by)
         except torch.OutOfMemoryError as e:
             if len(batch) == 1:
                 return {batch[0]: _out_of_memory(batch[0].params, self.device, e)}
         # Out of the except block: its traceback would keep the failed forward's tensors alive.
         half = len(batch) // 2
-        return self._step_batch(batch[:half]) | self._step_batch(batch[half:])
+        first = self._step_batch(batch[:half], followed_by=batch[0].expert)
+        return first | self._step_batch(batch[half:], followed_by=followed_by)
 
-    def _forward(self, batch: list[Request]) -> dict[Request, EngineError]:
+    def _forward(self, batch: list[Request], followed_by: ExpertName) -> dict[Request, EngineError]:
         parts = [[request] for request in batch] if self._batch_invariant else [batch]
-        stacks = [gather(part, self._text_stacks.stack([self._expert_text(r) for r in part])) for part in parts]
-        velocities = predict_velocities(self._parts.experts[batch[0].expert], stacks)
+        with self._parts.residency.forward(batch[0].expert, followed_by=followed_by) as transformer:
+            texts = [[self._expert_text(request, transformer) for request in part] for part in parts]
+            stacks = [gather(part, self._text_stacks.stack(text)) for part, text in zip(parts, texts, strict=True)]
+            velocities = predict_velocities(transformer, stacks)
         failed = [advance(*each) for each in zip(parts, stacks, velocities, strict=True)]
         return {request: self._not_finite(request) for each in failed for request in each}
 
@@ -301,17 +315,17 @@ class Engine:
         return self._prompts.get(clean_prompt(prompt), self._encode_prompt)
 
     def _encode_prompt(self, prompt: str) -> torch.Tensor:
-        return prompt_embeds(
+        embeds = prompt_embeds(
             prompt,
             tokenizer=self._parts.tokenizer,
             text_encoder=self._parts.text_encoder,
             max_tokens=self._shape.text.max_tokens,
         )
+        return embeds.to(self.device)
 
-    def _expert_text(self, request: Request) -> ExpertText:
-        """The text for the expert of the next step; made anew only when the expert changes."""
+    def _expert_text(self, request: Request, transformer: WanTransformer3DModel) -> ExpertText:
+        """The text for the expert of the next step, which transformer is; made anew only when the expert changes."""
         if request.text is None or request.text.expert != request.expert:
-            transformer = self._parts.experts[request.expert]
             blocks = text_keys_values(transformer, request.rows, max_tokens=self._shape.text.max_tokens)
             request.text = ExpertText(expert=request.expert, blocks=blocks)
         return request.text
@@ -334,6 +348,16 @@ def _out_of_memory(params: GenerationParams, device: torch.device, error: torch.
         f"{params.num_frames} frames of {params.width}x{params.height} do not fit into the memory of "
         f"{device}: ask for fewer frames or a smaller size. {error}"
     )
+
+
+def _next_expert(batches: Sequence[Sequence[Request]]) -> ExpertName:
+    """Which expert the forward after that of the first batch will want."""
+    if len(batches) > 1:
+        return batches[1][0].expert
+    [batch] = batches
+    wanted = {request.expert_of(request.step + 1) for request in batch if request.remaining_steps > 1}
+    # Requests that are still to come begin at high noise.
+    return batch[0].expert if batch[0].expert in wanted else next(iter(wanted), "high_noise")
 
 
 def _is_guided(params: GenerationParams) -> bool:

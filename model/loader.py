@@ -46,6 +46,13 @@ class Parts:
     dtype: torch.dtype
     """Of the experts; their norms, modulation and time embedding stay in float32, and so does the VAE."""
 
+    @property
+    def runnable(self) -> tuple[WanTransformer3DModel, ...]:
+        """The transformers on the device: both experts, or the one place that they share."""
+        if self.residency.resident is None:
+            return self.experts.high_noise, self.experts.low_noise
+        return (self.residency.on_device,)
+
 
 def load_parts(
     folder: CheckpointFolder, *, device: str = "auto", dtype: str = "auto", residency: str = "auto"

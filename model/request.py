@@ -65,7 +65,11 @@ class Request:
 
     @property
     def expert(self) -> ExpertName:
-        return "high_noise" if self.schedule.is_high_noise(self.step) else "low_noise"
+        """Of the next step."""
+        return self.expert_of(self.step)
+
+    def expert_of(self, step: int) -> ExpertName:
+        return "high_noise" if self.schedule.is_high_noise(step) else "low_noise"
 
     @property
     def guidance_scale(self) -> float:

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    residency: Literal["auto", "both", "swap", "rolling"] = "auto"
+    """Where the experts' weights lie: both on the device, or one that is swapped or handed over block by block."""
+
     attention_backend: Literal["native", "cudnn", "flash", "flash3", "sage"] = "native"
     """Self-attention's kernels. One that can't run here falls back to native, with a warning in the log."""
 

@@ -10,6 +10,7 @@ def load_engine(settings: Settings) -> Engine:
         settings.checkpoint,
         device=settings.device,
         dtype=settings.dtype,
+        residency=settings.residency,
         batch_invariant=settings.batch_invariant,
         attention_backend=settings.attention_backend,
         compile_blocks=settings.compile_blocks,

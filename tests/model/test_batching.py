@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,6 +86,29 @@ def test_a_batch_invariant_engine_gives_the_same_bits_whatever_the_company(make_
 
     for arrival, ours in zip(arrivals, latents, strict=True):
         assert torch.equal(ours, our_latents(engine, make_params(**arrival.changes)))
+
+
+@pytest.mark.parametrize("residency", ["swap", "rolling"])
+def test_strangers_get_the_same_bits_wherever_the_experts_lie(engine, make_params, residency):
+    moving = Engine.from_pretrained("embedded", device="cpu", dtype="float32", residency=residency)
+    arrivals = [Arrival({"seed": i, **changes}, tick=i // 2) for i, changes in enumerate(STRANGERS)]
+
+    together = run_together(moving, make_params, arrivals)
+
+    assert all(map(torch.equal, together, run_together(engine, make_params, arrivals)))
+
+
+@pytest.mark.parametrize("batch_invariant", [False, True])
+def test_one_request_after_another_never_waits_for_a_rolling_switch(make_params, batch_invariant):
+    rolling = Engine.from_pretrained(
+        "embedded", device="cpu", dtype="float32", residency="rolling", batch_invariant=batch_invariant
+    )
+    for seed in range(3):
+        our_latents(rolling, make_params(seed=seed, num_inference_steps=8))
+
+    stats = rolling._parts.residency.stats
+    # Every request: there, and back for the next one.
+    assert (stats.num_handovers, stats.num_swaps) == (6, 0)
 
 
 def test_only_equal_shapes_at_the_same_expert_share_a_forward(engine, make_params):
