@@ -73,6 +73,16 @@ def test_the_preempted_job_is_parked_where_there_is_none_and_comes_back():
     assert device.finished == ["preview", "film"]
 
 
+def test_as_many_are_parked_as_make_room_and_none_of_them_comes_back_at_once():
+    device = Device(replace(AMPLE, resident_bytes=60, token_budget=1000))
+    device.add(make_job("small", high=9, resident_bytes=10), make_job("large", high=8, resident_bytes=40))
+    device.step()
+    device.add(make_job("preview", high=1, resident_bytes=45, arrived_at=1.0))
+
+    assert device.step() == ("preview",)
+    assert device.decisions[-1].park == ("small", "large")
+
+
 def test_nobody_is_parked_where_host_memory_has_no_room():
     device = Device(replace(AMPLE, resident_bytes=10, parked_bytes=4))
     device.add(make_job("film", **FILM))
@@ -184,6 +194,17 @@ def test_a_deadline_that_cannot_be_met_any_more_hurries_nobody():
     assert device.finished == ["preview", "hopeless"]
 
 
+def test_a_job_that_runs_late_against_its_estimate_stops_hurrying():
+    policy = Policy(AMPLE)
+    policy.add(make_job("hurried", high=10, low=0, deadline=20.0))
+    policy.add(make_job("preview", high=5, low=0, arrived_at=1.0))
+    assert policy.decide(8.0).step.job_ids == ("hurried",)
+
+    policy.stepped(["hurried"], 3.5)
+
+    assert policy.decide(11.5).step.job_ids == ("preview",)
+
+
 def test_many_deadlines_are_met_the_earliest_first():
     device = Device()
     # The first to come has the latest: in the order of arrival, most would be late.
@@ -203,8 +224,17 @@ def test_phases_of_one_expert_share_a_swap_where_swaps_cost():
         device.run()
         swaps[seconds] = device.num_swaps
 
-    # A detour of 16 s has room for two phases of 6.8 s beside the leader's own.
     assert swaps == {0.0: 7, 2.0: 3}
+
+
+def test_a_detour_lasts_no_longer_than_eight_swaps():
+    device = Device(replace(AMPLE, swap_seconds=2.0))
+    device.add(*(make_job(f"preview-{number}", **PREVIEW) for number in range(4)))
+
+    leaders = [device.step()[0] for _ in range(8)]
+
+    # 16 s have room for two phases of 6.8 s after the leader's own, and not for a third.
+    assert leaders == [f"preview-{number}" for number in (0, 0, 1, 1, 2, 2, 0, 0)]
 
 
 def test_a_long_phase_is_no_detour():
