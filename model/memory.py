@@ -21,8 +21,8 @@ RESIDENCIES: tuple[ResidencyName, ...] = ("both", "swap", "rolling")
 RESERVED_BYTES = 2 * 10**9
 """Assumed, not computed: CUDA's context, the scratch memory of its libraries, what the allocator can't use."""
 
-DECODER_WORKING_FRAMES = 26
-"""Frames of the last level's channels, full size, that live while a chunk of four passes a residual block there.
+DECODER_WORKING_FRAMES = 13
+"""Full-size frames of the last level's channels that live while one frame passes a residual block there.
 
 Counted, as the forward's bytes below, by bench/live_memory.py over every operator at A14B's shape; see
 tests/model/test_memory.py.
@@ -148,7 +148,9 @@ def forward_bytes(shape: CheckpointShape, params: GenerationParams, *, dtype_byt
 def decode_bytes(shape: CheckpointShape, params: GenerationParams) -> int:
     """A streamed decode at its peak, whatever the number of frames: its memory of earlier frames, and a chunk."""
     vae, pixels = shape.vae, params.width * params.height
-    chunk = DECODER_WORKING_FRAMES * vae.base_dim * vae.dim_mult[0] + vae.temporal_stride * vae.out_channels
+    # The chunk before, and this one but for its last frame.
+    finished = (2 * vae.temporal_stride - 1) * vae.out_channels
+    chunk = DECODER_WORKING_FRAMES * vae.base_dim * vae.dim_mult[0] + finished
     sites = pixels // vae.spatial_stride**2
     return FLOAT32_BYTES * (chunk * pixels + _decoder_memory(vae) * sites)
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d
 from numpy.typing import NDArray
 
-FrameMemory = list[torch.Tensor | str | None]
-"""What each causal convolution keeps of the frames before; diffusers marks some entries by a string."""
+FrameMemory = list[Any]
+"""What each causal convolution keeps of the frames before: a tensor or None, or a word of diffusers' own."""
 
 
 @dataclass(slots=True)
@@ -49,9 +50,61 @@ def _next_chunk(vae: AutoencoderKLWan, latents: torch.Tensor, state: DecodeState
     # A chunk that fails leaves some convolutions a frame ahead of others: then no memory stays.
     memory, state.memory = _memory_before(vae, state), None
     hidden = vae.post_quant_conv(_unnormalised(vae, latents[:, :, frame : frame + 1].to(vae.dtype)))
-    pixels = _pixels(vae.decoder(hidden, feat_cache=memory, feat_idx=[0], first_chunk=frame == 0))
+    pixels = _pixels(_decode(vae.decoder, hidden, memory))
     state.completed_latent_frames, state.memory = frame + 1, memory
     return pixels
+
+
+def _decode(decoder: WanDecoder3d, hidden: torch.Tensor, memory: FrameMemory) -> torch.Tensor:
+    """One latent frame 1 c 1 h w -> 1 3 f h w; updates the memory.
+
+    What diffusers' decoder does, but behind the last upsampling in time every frame goes on by itself: the large
+    tensors are there, and a quarter of them at a time is less to hold and nearer to the processor.
+    """
+    position = [0]
+    hidden = _convolve(decoder.conv_in, hidden, memory, position)
+    hidden = decoder.mid_block(hidden, feat_cache=memory, feat_idx=position)
+    together, one_by_one = _split(decoder)
+    for block in together:
+        hidden = block(hidden, feat_cache=memory, feat_idx=position)
+    frames = [_finish(decoder, one_by_one, frame, memory, position.copy()) for frame in hidden.split(1, dim=2)]
+    return torch.cat(frames, dim=2)
+
+
+def _finish(
+    decoder: WanDecoder3d,
+    blocks: list[torch.nn.Module],
+    hidden: torch.Tensor,
+    memory: FrameMemory,
+    position: list[int],
+) -> torch.Tensor:
+    """What is left to do for one frame, 1 c 1 h w. position: of its first causal convolution in the memory."""
+    for block in blocks:
+        hidden = block(hidden, feat_cache=memory, feat_idx=position)
+    hidden = decoder.nonlinearity(decoder.norm_out(hidden))
+    return _convolve(decoder.conv_out, hidden, memory, position)
+
+
+def _split(decoder: WanDecoder3d) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
+    """The blocks up to the last upsampling in time, and those after it."""
+    blocks = list(decoder.up_blocks)
+    in_time = [i for i, block in enumerate(blocks) if block.upsamplers and block.upsamplers[0].mode == "upsample3d"]
+    first = max(in_time, default=-1) + 1
+    return blocks[:first], blocks[first:]
+
+
+def _convolve(
+    convolution: WanCausalConv3d, hidden: torch.Tensor, memory: FrameMemory, position: list[int]
+) -> torch.Tensor:
+    """Sees the last two frames before these, and keeps the last two for those that come."""
+    before = memory[position[0]]
+    # A view would keep all of what it is cut from.
+    last = hidden[:, :, -2:].clone()
+    if last.shape[2] < 2 and before is not None:
+        last = torch.cat([before[:, :, -1:], last], dim=2)
+    memory[position[0]] = last
+    position[0] += 1
+    return convolution(hidden, before)
 
 
 def _memory_before(vae: AutoencoderKLWan, state: DecodeState) -> FrameMemory:

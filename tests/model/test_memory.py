@@ -21,6 +21,7 @@ from model.loader import load_parts
 from model.memory import check_fits, decode_bytes, forward_bytes, largest_batch, needed_bytes, plan_memory
 from model.shapes import CheckpointShape
 from model.text import text_keys_values
+from model.vae import decode_chunks
 from model.weights import (
     expert_bytes,
     expert_parameters,
@@ -133,18 +134,22 @@ def test_a_forward_holds_what_is_planned_for_it(monkeypatch, dtype, guidance_sca
 
 @pytest.mark.parametrize("shape", [SHAPE, open_folder("embedded").shape], ids=["a14b", "embedded"])
 @torch.inference_mode()
-def test_a_decode_holds_what_is_planned_for_it(shape):
-    decoder = vae_on_meta(shape).decoder
-    latents = torch.empty(1, 16, 4, 60, 104, device="meta")
-    memory = [None] * 100
+def test_a_decode_holds_what_is_planned_for_it(monkeypatch, shape):
+    monkeypatch.setattr("model.vae._pixels", lambda chunk: chunk)
+    vae, latents = vae_on_meta(shape), torch.empty(1, 16, 4, 60, 104, device="meta")
 
     with LiveMemory() as live:
-        for frame in range(4):
-            # The chunk before lives on while the next one is made.
-            pixels = decoder(latents[:, :, frame : frame + 1], feat_cache=memory, feat_idx=[0], first_chunk=frame == 0)
+        # The chunk before lives on while the next one is made.
+        for chunk in decode_chunks(vae, latents):
+            assert chunk.shape[-2:] == (480, 832)
 
-    assert pixels.shape == (1, 3, 4, 480, 832)
     assert decode_bytes(shape, SD) == pytest.approx(live.peak_bytes, rel=0.01)
+
+
+@pytest.mark.parametrize("params", [SD, HD], ids=["480p", "720p"])
+def test_decoding_needs_less_than_a_forward_with_guidance(params):
+    """So that tiles, which change pixels, would let nothing be made that can't be made without."""
+    assert decode_bytes(SHAPE, params) < forward_bytes(SHAPE, params, dtype_bytes=2)
 
 
 def plan(gigabytes, *, clips=(HD, SD), residency=None):
