@@ -39,7 +39,7 @@ FULL = Plan(
     ),
     num_clips=14_336,
     shared_steps=11_000,
-    expert_steps=16_000,
+    expert_steps=10_000,
 )
 SHORT = Plan(
     text_steps=2,
