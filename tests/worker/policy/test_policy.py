@@ -74,8 +74,8 @@ def test_the_preempted_job_is_parked_where_there_is_none_and_comes_back():
 
 
 def test_as_many_are_parked_as_make_room_and_none_of_them_comes_back_at_once():
-    device = Device(replace(AMPLE, resident_bytes=60, token_budget=1000))
-    device.add(make_job("small", high=9, resident_bytes=10), make_job("large", high=8, resident_bytes=40))
+    device = Device(replace(AMPLE, resident_bytes=70, token_budget=1000))
+    device.add(make_job("small", high=9, resident_bytes=20), make_job("large", high=8, resident_bytes=40))
     device.step()
     device.add(make_job("preview", high=1, resident_bytes=45, arrived_at=1.0))
 
