@@ -1,13 +1,12 @@
 """Wherever the experts lie, the numbers are those of two experts that never move."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from model.denoise import Stack, predict_velocities, rotary_table
-from model.engine import Engine
 from model.experts import ExpertName
 from model.folder import open_folder
 from model.loader import choose_places, load_parts
@@ -192,39 +191,6 @@ def test_both_stay_where_they_are(both):
 
     assert both.resident is None
     assert (both.stats.num_swaps, both.stats.num_handovers) == (0, 0)
-
-
-class BroughtIn:
-    """In the place of an engine's Experts: each is brought to the device when it is asked for."""
-
-    def __init__(self, residency: Residency) -> None:
-        self._residency = residency
-
-    def __getitem__(self, name: ExpertName):
-        with self._residency.forward(name) as transformer:
-            return transformer
-
-    @property
-    def high_noise(self):
-        return self._residency.on_device
-
-
-def test_an_engine_makes_the_same_latents_with_one_expert_on_the_device(engine, make_params, monkeypatch):
-    parts = load_parts(open_folder("embedded"), device="cpu", dtype="float32", residency="swap")
-    swapping = Engine.from_pretrained("embedded", device="cpu", dtype="float32")
-    monkeypatch.setattr(swapping, "_parts", replace(parts, experts=BroughtIn(parts.residency)))
-    # In most steps one is at high noise and the other no longer.
-    all_params = [make_params(seed=1, num_inference_steps=6, flow_shift=shift) for shift in (12.0, 1.0)]
-
-    assert same(latents_side_by_side(swapping, all_params), latents_side_by_side(engine, all_params))
-    assert parts.residency.stats.num_swaps > 2
-
-
-def latents_side_by_side(engine: Engine, all_params) -> list[torch.Tensor]:
-    requests = [engine.prepare(params) for params in all_params]
-    while remaining := [request for request in requests if not request.is_denoised]:
-        engine.step(remaining)
-    return [request.latents for request in requests]
 
 
 def test_on_the_cpu_auto_keeps_both():
