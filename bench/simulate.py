@@ -1,4 +1,4 @@
-"""How long do previews wait beside films? The worker's own policy against two naive ones, on a simulated H100.
+"""How long do previews wait beside films? worker/policy against two naive ones, on a simulated H100.
 
 A discrete-event simulation: no GPU, no torch, the same arrivals for each policy. Seconds come from the cost model
 of Wan2.2-T2V-A14B at SHARE of an H100's peak. A job's wait is what it takes beyond its own seconds, alone and
@@ -76,7 +76,7 @@ class Scheduler(Protocol):
 
 
 class OurScheduler:
-    """The policy that the worker runs."""
+    """worker/policy, as it is."""
 
     def __init__(self) -> None:
         self._policy = Policy(LIMITS)

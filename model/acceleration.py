@@ -11,6 +11,8 @@ from diffusers.models.attention_dispatch import (
 )
 from torch._dynamo.exc import TorchDynamoException
 
+from model.errors import EngineError
+
 ATTENTION_BACKENDS = {
     "native": AttentionBackendName.NATIVE,
     "cudnn": AttentionBackendName._NATIVE_CUDNN,
@@ -23,10 +25,14 @@ ATTENTION_BACKENDS = {
 log = logging.getLogger(__name__)
 
 
-def use_attention_backend(transformers: Iterable[WanTransformer3DModel], name: str) -> None:
-    """Self-attention by the named backend; where it can't run here, by "native". Raises ValueError for other names."""
+def check_attention_backend(name: str) -> None:
+    """Raises ValueError for a name that is not in ATTENTION_BACKENDS."""
     if name not in ATTENTION_BACKENDS:
         raise ValueError(f'attention_backend is "{name}"; give {", ".join(ATTENTION_BACKENDS)}.')
+
+
+def use_attention_backend(transformers: Iterable[WanTransformer3DModel], name: str) -> None:
+    """Self-attention by a backend of ATTENTION_BACKENDS; where it can't run here, by "native"."""
     for transformer in transformers:
         backend = ATTENTION_BACKENDS[name]
         if reason := _why_not(backend, transformer):
@@ -43,7 +49,7 @@ def compile_blocks(transformers: Iterable[WanTransformer3DModel], *, trial: Call
         transformer.compile_repeated_blocks()
     try:
         trial()
-    except (TorchDynamoException, RuntimeError, OSError) as e:
+    except (TorchDynamoException, RuntimeError, OSError, EngineError) as e:
         for transformer in experts:
             for block in transformer.blocks:
                 block._compiled_call_impl = None

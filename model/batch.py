@@ -1,6 +1,7 @@
 """Requests that share a forward: gathered into one stack, and the outcome scattered back to them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -29,11 +30,18 @@ def gather(batch: Sequence[Request], text: list[TextKeysValues]) -> Stack:
     )
 
 
-def advance(batch: Sequence[Request], stack: Stack, velocity: torch.Tensor) -> list[Request]:
-    """Takes every request one step on, from its rows' velocity (b c f h w). Returns those left where they were.
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a step makes of a batch, before any request has taken it."""
 
-    These are the ones whose latents would no longer be finite.
-    """
+    latents: torch.Tensor
+    """n c f h w."""
+
+    solver: SolverState
+
+
+def solve(batch: Sequence[Request], stack: Stack, velocity: torch.Tensor) -> Advance:
+    """One step of every request, from its rows' velocity (b c f h w). Changes none of them."""
     guided = guide(velocity, stack.num_rows, [request.guidance_scale for request in batch])
     state = SolverState(
         sample=_stack([request.solver.sample for request in batch]),
@@ -41,20 +49,32 @@ def advance(batch: Sequence[Request], stack: Stack, velocity: torch.Tensor) -> l
         earlier_clean=_stack([request.solver.earlier_clean for request in batch]),
     )
     weights = torch.stack([request.weights[request.step] for request in batch])
-    latents, state = solver_step(state, guided, latents=stack.latents, weights=weights)
-    is_finite = latents.isfinite().flatten(1).all(1).tolist()
+    return Advance(*solver_step(state, guided, latents=stack.latents, weights=weights))
+
+
+def commit(batch: Sequence[Request], advance: Advance) -> list[Request]:
+    """Gives every request its part. Returns those left where they were: their latents would not be finite."""
+    is_finite = advance.latents.isfinite().flatten(1).all(1).tolist()
+    solver = advance.solver
+    parts = map(_split, (advance.latents, solver.sample, solver.clean, solver.earlier_clean))
     failed = []
-    for request, finite, *tensors in zip(
-        batch, is_finite, _split(latents), _split(state.sample), _split(state.clean), _split(state.earlier_clean),
-        strict=True,
-    ):  # fmt: skip
-        if finite:
-            request.latents = tensors[0]
-            request.solver = SolverState(*tensors[1:])
-            request.step += 1
-        else:
+    for request, finite, *tensors in zip(batch, is_finite, *parts, strict=True):
+        if not finite:
             failed.append(request)
+            continue
+        request.latents, request.solver = tensors[0], SolverState(*tensors[1:])
+        request.step += 1
+        if request.is_denoised:
+            _leave(request)
     return failed
+
+
+def _leave(request: Request) -> None:
+    """Its tensors are parts of the whole batch's, which would live as long as it does: takes what it still needs."""
+    request.latents = request.latents.clone()
+    # The last step ends at the clean latents, and no step follows.
+    request.solver = SolverState(request.latents, request.latents, request.latents)
+    request.text = None
 
 
 def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -112,6 +112,14 @@ class CheckpointCard:
 
     def check(self, params: GenerationParams) -> None:
         """Raises InvalidParams for what can't be made here. Sizes need not be native ones."""
+        for name in ("width", "height", "num_frames", "fps", "num_inference_steps", "seed"):
+            value = getattr(params, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InvalidParams(f"{name} is {value!r}; give a whole number.")
+        for name in ("guidance_scale", "guidance_scale_2", "flow_shift"):
+            value = getattr(params, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise InvalidParams(f"{name} is {value!r}; give a number.")
         self._check_size("width", params.width)
         self._check_size("height", params.height)
         self._check_frames(params.num_frames)

@@ -21,7 +21,7 @@ from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 
 from model import acceleration
-from model.batch import advance, batches_of, gather
+from model.batch import batches_of, commit, gather, solve
 from model.card import CheckpointCard
 from model.cost import guidance_rows
 from model.denoise import predict_velocities, rotary_table
@@ -104,10 +104,14 @@ class Engine:
         work here is left out with a warning.
         Raises CheckpointError, OutOfMemory, and ValueError for a device or dtype that isn't there.
         """
+        acceleration.check_attention_backend(attention_backend)
         folder = open_folder(checkpoint)
         card = read_card(folder)
         parts = load_parts(folder, device=device, dtype=dtype, residency=residency)
-        preview = open_preview(folder.path, parts.vae)
+        try:
+            preview = open_preview(folder.path, parts.vae)
+        except torch.OutOfMemoryError as e:
+            raise OutOfMemory(f"The preview map can't be fitted on {parts.device}: too little memory. {e}") from e
         engine = cls(parts, shape=folder.shape, card=card, preview=preview, batch_invariant=batch_invariant)
         acceleration.use_attention_backend(parts.runnable, attention_backend)
         if compile_blocks:
@@ -163,8 +167,8 @@ class Engine:
     def prepare(self, params: GenerationParams) -> Request:
         """Encodes the text and draws the noise. Raises InvalidParams, OutOfMemory."""
         self.check(params)
-        latents = initial_noise(self._latent_shape(params), params.seed, device=self.device)
-        return self._new_request(params, latents)
+        with self._translated_errors(params):
+            return self._new_request(params, initial_noise(self._latent_shape(params), params.seed, device=self.device))
 
     def check(self, params: GenerationParams) -> None:
         """Raises InvalidParams for what the checkpoint can't make, or this device can't hold."""
@@ -183,11 +187,13 @@ class Engine:
         """
         saved = from_bytes(state, self._origin)
         self.check(saved.params)
-        request = self._new_request(saved.params, saved.latents.to(self.device))
-        if saved.latents.shape != self._latent_shape(saved.params) or not 0 <= saved.step <= request.schedule.num_steps:
+        shape, num_steps = self._latent_shape(saved.params), saved.params.num_inference_steps
+        if saved.latents.shape != shape or not 0 <= saved.step <= num_steps:
             raise InvalidState("The saved state does not fit its own parameters. Start the job again.")
+        with self._translated_errors(saved.params):
+            request = self._new_request(saved.params, saved.latents.to(self.device))
+            request.solver = saved.solver.to(self.device)
         request.step = saved.step
-        request.solver = saved.solver.to(self.device)
         request.denoise_seconds = saved.denoise_seconds
         return request
 
@@ -197,8 +203,11 @@ class Engine:
 
         Requests of equal latent shape whose turn is the same expert share a forward. Where memory is short that is
         halved, down to a single request: only one that does not fit by itself fails, with OutOfMemory. NotFinite:
-        its numbers overflowed in this step.
+        its numbers overflowed in this step. Raises ValueError for a request that is there twice or denoised already;
+        after any other error the requests are good for nothing.
         """
+        if len(set(requests)) < len(requests) or any(request.is_denoised for request in requests):
+            raise ValueError("Every request can be given once, and only while it has steps left: see is_denoised.")
         failed: dict[Request, EngineError] = {}
         # What the device holds goes first; a switch, if there must be one, comes once a step.
         batches = sorted(batches_of(requests), key=lambda batch: batch[0].expert != self._parts.residency.resident)
@@ -208,7 +217,8 @@ class Engine:
             self._synchronize()
             seconds = time.monotonic() - started
             for request in batch:
-                request.denoise_seconds += seconds
+                if request not in failed:
+                    request.denoise_seconds += seconds
         return failed
 
     def preview(self, request: Request) -> NDArray[np.uint8]:
@@ -245,13 +255,11 @@ class Engine:
         return self._shape.latent_shape(width=params.width, height=params.height, num_frames=params.num_frames)
 
     def _new_request(self, params: GenerationParams, latents: torch.Tensor) -> Request:
-        """Raises OutOfMemory."""
         started = time.monotonic()
-        with self._translated_errors(params):
-            positive = self._prompt_embeds(params.prompt)
-            negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
-            rotary = rotary_table(self._parts.residency.on_device, latents)
-            self._synchronize()
+        positive = self._prompt_embeds(params.prompt)
+        negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
+        rotary = rotary_table(self._parts.residency.on_device, latents)
+        self._synchronize()
         schedule = self.schedule(params)
         return Request(
             params=params,
@@ -272,6 +280,7 @@ class Engine:
             if len(batch) == 1:
                 return {batch[0]: _out_of_memory(batch[0].params, self.device, e)}
         # Out of the except block: its traceback would keep the failed forward's tensors alive.
+        self._text_stacks.clear()
         half = len(batch) // 2
         first = self._step_batch(batch[:half], followed_by=batch[0].expert)
         return first | self._step_batch(batch[half:], followed_by=followed_by)
@@ -282,7 +291,9 @@ class Engine:
             texts = [[self._expert_text(request, transformer) for request in part] for part in parts]
             stacks = [gather(part, self._text_stacks.stack(text)) for part, text in zip(parts, texts, strict=True)]
             velocities = predict_velocities(transformer, stacks)
-        failed = [advance(*each) for each in zip(parts, stacks, velocities, strict=True)]
+        # All is computed before anything changes: whoever runs out of memory here leaves every request as it was.
+        advances = [solve(*each) for each in zip(parts, stacks, velocities, strict=True)]
+        failed = [commit(part, advance) for part, advance in zip(parts, advances, strict=True)]
         return {request: self._not_finite(request) for each in failed for request in each}
 
     def _not_finite(self, request: Request) -> NotFinite:

@@ -2,8 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from model.describe import official_card
+from model.describe import read_card
 from model.errors import CheckpointError, OutOfMemory
 from model.experts import Experts, use_own_attention
 from model.folder import CheckpointFolder
 from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan_memory
+from model.params import GenerationParams
 from model.residency import Residency, make_residency
 from model.shapes import CheckpointShape
 
@@ -64,7 +65,9 @@ def load_parts(
     """
     target = choose_device(device)
     precision = choose_dtype(dtype, target)
-    plan = choose_places(residency, shape=folder.shape, device=target, dtype=precision)
+    card = read_card(folder)
+    clips = [replace(card.default_params(""), width=width, height=height) for width, height in card.native_sizes]
+    plan = choose_places(residency, shape=folder.shape, clips=clips, device=target, dtype=precision)
     text_device = target if plan.text_encoder_on_device else torch.device("cpu")
     with _quiet_transformers(), _translated_errors(folder.path):
         text_encoder = _load_text_encoder(folder.path / "text_encoder", precision).to(text_device)
@@ -111,8 +114,15 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def choose_places(residency: str, *, shape: CheckpointShape, device: torch.device, dtype: torch.dtype) -> MemoryPlan:
-    """Where the weights lie, with room for a default clip of the official recipe beside them.
+def choose_places(
+    residency: str,
+    *,
+    shape: CheckpointShape,
+    clips: Sequence[GenerationParams],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> MemoryPlan:
+    """Where the weights lie, with room beside them for as many of the clips as can be, each by itself.
 
     Asked before any is read. Raises OutOfMemory where they can't fit, ValueError.
     """
@@ -121,8 +131,7 @@ def choose_places(residency: str, *, shape: CheckpointShape, device: torch.devic
         # Host and device share one memory: a part kept elsewhere would only be one more.
         return plan_memory(shape, clips=(), dtype_bytes=dtype.itemsize, device_bytes=math.inf, residency=named)
     free = torch.cuda.mem_get_info(device)[0]
-    clip = official_card(shape, name="", digest="").default_params("")
-    plan = plan_memory(shape, clips=(clip,), dtype_bytes=dtype.itemsize, device_bytes=free, residency=named)
+    plan = plan_memory(shape, clips=clips, dtype_bytes=dtype.itemsize, device_bytes=free, residency=named)
     if plan.room_bytes < 0:
         raise OutOfMemory(
             f"{device} has {gigabytes(free)} free, and this checkpoint's weights need {gigabytes(plan.weight_bytes)} "

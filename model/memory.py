@@ -4,6 +4,8 @@ Bytes; a GB is 10**9 of them, somewhat less than what a card sold by that number
 """
 
 import itertools
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -95,7 +97,9 @@ def plan_memory(
 
 
 def largest_batch(plan: MemoryPlan, shape: CheckpointShape, params: GenerationParams) -> int:
-    """How many such requests can be in one forward; 0 where one is too large."""
+    """How many such requests can be in one forward; 0 where one is too large, sys.maxsize without any limit."""
+    if math.isinf(plan.room_bytes):
+        return sys.maxsize
     state, forward, decode = _request_bytes(plan, shape, params)
     return max(0, int(min(plan.room_bytes // (state + forward), (plan.room_bytes - decode) // state)))
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def open_preview(folder: Path, vae: AutoencoderKLWan) -> PreviewMap:
     Raises CheckpointError for a broken file.
     """
     if (folder / FILE_NAME).is_file():
-        return _read(folder / FILE_NAME)
+        return _read(folder / FILE_NAME, num_channels=vae.config.z_dim)
     preview = fit_preview(vae, colour_fields())
     try:
         write_preview(folder, preview)
@@ -73,7 +74,11 @@ def open_preview(folder: Path, vae: AutoencoderKLWan) -> PreviewMap:
 
 
 def write_preview(folder: Path, preview: PreviewMap) -> None:
-    (folder / FILE_NAME).write_text(json.dumps(asdict(preview), indent=1) + "\n", encoding="utf-8")
+    # Renamed into place: another worker that starts meanwhile must not read half of it.
+    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=FILE_NAME, delete=False, encoding="utf-8") as draft:
+        draft.write(json.dumps(asdict(preview), indent=1) + "\n")
+    Path(draft.name).chmod(0o644)
+    Path(draft.name).replace(folder / FILE_NAME)
 
 
 def colour_fields() -> torch.Tensor:
@@ -83,13 +88,15 @@ def colour_fields() -> torch.Tensor:
     return F.interpolate(patches, size=SIDE_PIXELS, mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
-def _read(file: Path) -> PreviewMap:
+def _read(file: Path, *, num_channels: int) -> PreviewMap:
     content = JsonFile(file)
     try:
         table = np.array([*content.value("weights"), content.value("bias")], dtype=np.float64)
     except (TypeError, ValueError) as e:
         raise CheckpointError(f"{file} is broken ({e}): delete it, and it is made anew.") from e
-    if table.ndim != 2 or table.shape[1] != 3 or not np.isfinite(table).all():
-        raise CheckpointError(f"{file} must hold rows of three numbers: delete it, and it is made anew.")
+    if table.shape != (num_channels + 1, 3) or not np.isfinite(table).all():
+        raise CheckpointError(
+            f"{file} must hold {num_channels} rows of three numbers and a bias: delete it, and it is made anew."
+        )
     rows = [(float(r), float(g), float(b)) for r, g, b in table]
     return PreviewMap(weights=tuple(rows[:-1]), bias=rows[-1])

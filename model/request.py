@@ -12,7 +12,7 @@ from model.text import TextKeysValues
 from model.unipc import SolverState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ExpertText:
     """The text as one expert sees it, and for which expert that was computed."""
 

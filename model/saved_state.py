@@ -70,6 +70,9 @@ def from_bytes(data: bytes, origin: Origin) -> SavedState:
     try:
         tensors = load(data)
         latents, sample, clean, earlier_clean = (tensors[name] for name in _TENSORS)
+        kinds = {(tensor.shape, tensor.dtype) for tensor in (latents, sample, clean, earlier_clean)}
+        if kinds != {(latents.shape, torch.float32)}:
+            raise ValueError(f"its tensors are of several kinds: {kinds}")
         return SavedState(
             params=GenerationParams(**about["params"]),
             step=int(about["step"]),
@@ -77,7 +80,7 @@ def from_bytes(data: bytes, origin: Origin) -> SavedState:
             solver=SolverState(sample=sample, clean=clean, earlier_clean=earlier_clean),
             denoise_seconds=float(about["denoise_seconds"]),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as e:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as e:
         raise _broken(e) from e
 
 

@@ -1,8 +1,11 @@
 """The keys and values of several requests side by side, kept while the same requests stay together."""
 
 import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -10,30 +13,49 @@ from torch.nn import functional as F
 from model.request import ExpertText
 from model.text import TextKeysValues
 
-MAX_STACKS = 4
+MAX_STACKS = 2
+"""One for each expert, where both have requests."""
 
 
 class TextStacks:
-    """A small cache. Requests come and go every few steps; in between the stack is the same step after step."""
+    """A small cache. Requests come and go every few steps; in between the stack is the same step after step.
+
+    A stack goes with the first of its texts that nobody needs any more.
+    """
 
     def __init__(self, *, max_stacks: int = MAX_STACKS) -> None:
         self._max_stacks = max_stacks
-        # The texts are kept beside the stack: an id() is theirs only while they live.
-        self._stacks: OrderedDict[tuple[int, ...], tuple[tuple[ExpertText, ...], list[TextKeysValues]]] = OrderedDict()
+        self._stacks: OrderedDict[tuple[int, ...], _TextStack] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._stacks)
 
     def stack(self, texts: Sequence[ExpertText]) -> list[TextKeysValues]:
         """One entry a block, all rows of all texts in order."""
         if len(texts) == 1:
             return texts[0].blocks
         key = tuple(map(id, texts))
-        if key in self._stacks:
+        if (kept := self._stacks.get(key)) is not None:
             self._stacks.move_to_end(key)
-            return self._stacks[key][1]
-        blocks = [_join(entries) for entries in zip(*(text.blocks for text in texts), strict=True)]
-        self._stacks[key] = (tuple(texts), blocks)
-        if len(self._stacks) > self._max_stacks:
+            return kept.blocks
+        while len(self._stacks) >= self._max_stacks:
             self._stacks.popitem(last=False)
+        blocks = [_join(entries) for entries in zip(*(text.blocks for text in texts), strict=True)]
+        self._stacks[key] = _TextStack(blocks, [weakref.ref(text, partial(self._forget, key)) for text in texts])
         return blocks
+
+    def clear(self) -> None:
+        self._stacks.clear()
+
+    def _forget(self, key: tuple[int, ...], _gone: object) -> None:
+        # An id() may soon be another text's.
+        self._stacks.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _TextStack:
+    blocks: list[TextKeysValues]
+    owners: list[weakref.ref[ExpertText]]
 
 
 def _join(entries: Sequence[TextKeysValues]) -> TextKeysValues:

@@ -230,12 +230,12 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _load_engine(settings: Settings) -> "Engine":
-    from model.errors import CheckpointError
+    from model.errors import EngineError
     from worker.engine import load_engine
 
     try:
         return load_engine(settings)
-    except (CheckpointError, ValueError) as e:
+    except (EngineError, ValueError) as e:
         raise _CommandError(str(e), EXIT_USAGE) from e
 
 

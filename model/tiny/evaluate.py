@@ -155,6 +155,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a picture of the example prompts' frames")
     parser.add_argument("--work", type=Path, default=Path(".training"), help="the training's folder, for the card")
     args = parser.parse_args()
+    if args.card and (set(args.steps) != {20, 10, 40} or not (args.work / "done").is_dir()):
+        parser.error("--card needs the steps 20 10 40, and --work with the markers of the training")
     trials = draw_trials(args.scenes)
     figures: dict[str, object] = {"scenes": args.scenes, "prompts": len(trials), "dtype": args.dtype}
     accepted, rejected = judge_ground_truth(args.scenes)

@@ -61,6 +61,8 @@ def export(work: Path, out: Path) -> None:
         transformer_2=WanTransformer3DModel.from_pretrained(work / "low"),
         boundary_ratio=BOUNDARY,
     ).to(torch.float16)
+    if out.exists() and not (out / "model_index.json").exists():
+        raise SystemExit(f"{out} is not a checkpoint: give --out a new folder, or one that may be replaced.")
     draft = work / "export"
     shutil.rmtree(draft, ignore_errors=True)
     pipeline.save_pretrained(draft)

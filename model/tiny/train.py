@@ -15,6 +15,7 @@ from model.tiny.train_text import train_text_encoder
 from model.tiny.train_vae import train_autoencoder
 
 Stage = Callable[[Path, Plan], None]
+PLANS = {"full": FULL, "short": SHORT}
 STAGES: dict[str, Stage] = {
     "autoencoder": train_autoencoder,
     "latents": encode_latents,
@@ -32,23 +33,25 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a few steps a stage: proves the path, draws noise")
     args = parser.parse_args()
     for name, stage in STAGES.items():
-        _run(args.work, name, stage, SHORT if args.short else FULL)
+        _run(args.work, name, stage, "short" if args.short else "full")
     export(args.work, args.out)
     print(f"checkpoint in {args.out}; next: make evaluate-embedded")
 
 
-def _run(work: Path, name: str, stage: Stage, plan: Plan) -> None:
-    """Run a stage unless its marker says that it is done; the marker holds the seconds it took."""
+def _run(work: Path, name: str, stage: Stage, plan: str) -> None:
+    """Run a stage unless its marker says that it is done; the marker holds the seconds it took, and by which plan."""
     marker = work / "done" / f"{name}.json"
     if marker.exists():
+        if (done := json.loads(marker.read_text()).get("plan")) != plan:
+            raise SystemExit(f"{work} holds a {done} training, this is a {plan} one: give --work another folder.")
         print(f"{name}: done before", flush=True)
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: starts", flush=True)
     began = time.monotonic()
-    stage(work, plan)
+    stage(work, PLANS[plan])
     seconds = time.monotonic() - began
-    marker.write_text(json.dumps({"seconds": round(seconds)}))
+    marker.write_text(json.dumps({"plan": plan, "seconds": round(seconds)}))
     print(f"{name}: {seconds:.0f} s", flush=True)
 
 

@@ -71,7 +71,7 @@ ARRIVALS = st.builds(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrivals=st.lists(ARRIVALS, min_size=6, max_size=8))
 def test_any_mix_equals_each_request_alone(engine, make_params, arrivals):
     for arrival, together in zip(arrivals, run_together(engine, make_params, arrivals), strict=True):
@@ -149,6 +149,52 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(engine, make_param
     assert engine.step(requests) == {}
     assert device.sizes == [5, 2, 3, 1, 2]
     assert [request.step for request in requests] == [1] * 5
+
+
+def test_an_invariant_batch_that_runs_out_of_memory_late_steps_nobody_twice(make_params, monkeypatch):
+    from model import engine as module
+
+    engine = Engine.from_pretrained("embedded", device="cpu", dtype="float32", batch_invariant=True)
+    requests = [engine.prepare(make_params(seed=seed)) for seed in range(3)]
+    solve, calls = module.solve, itertools.count(1)
+
+    def fail_second(*args):
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return solve(*args)
+
+    monkeypatch.setattr(module, "solve", fail_second)
+    assert engine.step(requests) == {}
+    assert [request.step for request in requests] == [1, 1, 1]
+
+
+def test_a_request_given_twice_or_already_denoised_is_refused_and_nobody_steps(engine, make_params):
+    done, fresh = engine.prepare(make_params(num_inference_steps=1)), engine.prepare(make_params())
+    engine.step([done])
+
+    for wrong in ([fresh, fresh], [fresh, done]):
+        with pytest.raises(ValueError, match="given once"):
+            engine.step(wrong)
+    assert fresh.step == 0
+
+
+def test_a_denoised_request_keeps_no_tensor_of_the_batch_nor_text(engine, make_params):
+    short, long = engine.prepare(make_params(num_inference_steps=1)), engine.prepare(make_params())
+    engine.step([short, long])
+
+    assert short.latents.untyped_storage().nbytes() == short.latents.nbytes
+    assert short.solver.sample.untyped_storage().nbytes() == short.latents.nbytes
+    assert short.text is None
+
+
+def test_stacked_text_goes_with_its_requests(make_params):
+    engine = Engine.from_pretrained("embedded", device="cpu", dtype="float32")
+    requests = [engine.prepare(make_params(seed=seed)) for seed in range(2)]
+    engine.step(requests)
+    assert len(engine._text_stacks) == 1
+
+    del requests
+    assert len(engine._text_stacks) == 0
 
 
 def test_where_not_even_one_fits_every_request_fails_for_itself(engine, make_params, monkeypatch):

@@ -202,6 +202,9 @@ ILLEGAL = {
     "guidance is not a number": ({"guidance_scale": math.nan}, "guidance_scale is nan; give 0 to 20"),
     "infinite low-noise guidance": ({"guidance_scale_2": math.inf}, "guidance_scale_2"),
     "no shift": ({"flow_shift": 0.0}, "flow_shift"),
+    "half a step": ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5; give a whole number"),
+    "width as text": ({"width": "64"}, "width is '64'; give a whole number"),
+    "guidance as text": ({"guidance_scale": "4"}, "guidance_scale is '4'; give a number"),
     "negative seed": ({"seed": -1}, "seed is -1"),
 }
 

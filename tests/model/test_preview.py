@@ -62,7 +62,14 @@ def test_the_embedded_checkpoint_ships_its_map():
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", "[", '{"weights": [[1, 2]], "bias": [0, 0, 0]}', '{"weights": 3, "bias": 4}']
+    "content",
+    [
+        "{}",
+        "[",
+        '{"weights": [[1, 2]], "bias": [0, 0, 0]}',
+        '{"weights": 3, "bias": 4}',
+        '{"weights": [[1, 2, 3]], "bias": [0, 0, 0]}',
+    ],
 )
 def test_a_broken_map_is_refused_by_name(checkpoint_copy, content):
     (checkpoint_copy / FILE_NAME).write_text(content)

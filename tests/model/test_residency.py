@@ -1,16 +1,18 @@
 """Wherever the experts lie, the numbers are those of two experts that never move."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
+from model.a14b import SHAPE
 from model.denoise import Stack, predict_velocities, rotary_table
+from model.describe import official_card
 from model.experts import ExpertName
 from model.folder import open_folder
 from model.loader import choose_places, load_parts
-from model.memory import RESIDENCIES
+from model.memory import RESIDENCIES, largest_batch
 from model.residency import Residency
 from model.text import text_keys_values
 
@@ -196,7 +198,7 @@ def test_both_stay_where_they_are(both):
 def test_on_the_cpu_auto_keeps_both():
     shape = open_folder("embedded").shape
 
-    plan = choose_places("auto", shape=shape, device=torch.device("cpu"), dtype=torch.float32)
+    plan = choose_places("auto", shape=shape, clips=(), device=torch.device("cpu"), dtype=torch.float32)
 
     assert (plan.residency, plan.text_encoder_on_device) == ("both", True)
 
@@ -204,3 +206,14 @@ def test_on_the_cpu_auto_keeps_both():
 def test_an_unknown_residency_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="give auto, both, swap, rolling"):
         load_parts(open_folder("embedded"), device="cpu", residency="disk")
+
+
+@pytest.mark.parametrize("gigabytes", [44, 48, 50])
+def test_a_gpu_with_room_for_the_smaller_size_only_is_planned_for_that(monkeypatch, gigabytes):
+    card = official_card(SHAPE, name="", digest="")
+    clips = [replace(card.default_params(""), width=w, height=h) for w, h in card.native_sizes]
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (gigabytes * 10**9, 0))
+
+    plan = choose_places("auto", shape=SHAPE, clips=clips, device=torch.device("cuda"), dtype=torch.bfloat16)
+
+    assert largest_batch(plan, SHAPE, replace(clips[0], width=832, height=480)) >= 1

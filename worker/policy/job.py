@@ -54,6 +54,8 @@ class Job:
     """Of its state in host memory."""
 
     def __post_init__(self) -> None:
+        if self.priority not in WEIGHTS:
+            raise ValueError(f"{self.id} has priority {self.priority}; give {', '.join(WEIGHTS)}.")
         if self.num_steps == 0:
             raise ValueError(f"{self.id} has no step left: decode it.")
         seconds = (self.decode_seconds, *(phase.step_seconds for phase in self.phases))

@@ -81,11 +81,12 @@ class Policy:
     def update(self, job_id: str, *, priority: Priority, deadline: float | None) -> None:
         """For instance because a video of higher priority now follows the job, too."""
         tracked = self._tracked(job_id)
+        job = dataclasses.replace(tracked.job, priority=priority, deadline=deadline)
         is_waiting = tracked.place == "waiting"
         if is_waiting:
             self._waiting.discard(tracked)
         self._deadlines.discard(tracked)
-        tracked.job = dataclasses.replace(tracked.job, priority=priority, deadline=deadline)
+        tracked.job = job
         if is_waiting:
             self._waiting.add(tracked)
         if not tracked.is_denoised:

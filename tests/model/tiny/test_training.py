@@ -139,6 +139,9 @@ def test_a_killed_training_run_goes_on_and_ends_in_a_folder_that_diffusers_loads
     second = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
     assert "autoencoder: done before" in second.stdout
     assert all((work / "done" / f"{name}.json").exists() for name in STAGES)
+    full = subprocess.run([c for c in command if c != "--short"], capture_output=True, text=True, timeout=100)
+    assert full.returncode == 1
+    assert "holds a short training, this is a full one" in full.stderr
     pipeline = WanPipeline.from_pretrained(out, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     frames = pipeline("a red star", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
