@@ -32,7 +32,8 @@ def test_a_preview_shows_what_the_decoded_video_does(engine, finished):
 
     assert preview.shape == (5, 8, 8, 3)
     assert preview.dtype == np.uint8
-    assert np.abs(preview[0] - shrunk_last_frames(engine, finished)[0]).mean() < 20
+    shown, meant = preview.mean(axis=-1), shrunk_last_frames(engine, finished).mean(axis=-1)
+    assert np.corrcoef(shown.ravel(), meant.ravel())[0, 1] > 0.8
 
 
 def test_half_way_a_preview_is_already_close_to_the_end(engine, make_params, finished):

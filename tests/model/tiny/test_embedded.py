@@ -12,7 +12,7 @@ from diffusers import WanPipeline
 
 import model
 from model.engine import Engine
-from model.tiny.evaluate import draw_trials
+from model.tiny.evaluate import draw_trials, is_clean
 from model.tiny.export import EXAMPLE_PROMPTS, service_card
 from model.tiny.judge import Verdict, judge
 from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene
@@ -97,14 +97,11 @@ def test_every_example_prompt_shows_what_it_says(engine: Engine, prompt: str, sc
 
 @pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize("prompt", ["a cat on a beach", "海滩上的一只猫", ".", "🎈"])
-def test_a_prompt_from_outside_its_world_gives_a_clean_clip_of_the_default(
-    engine: Engine, prompt: str, seed: int
-) -> None:
-    verdict = look(engine, prompt, seed)
-    assert {"shape": verdict.shape, "motion": verdict.motion} == DEFAULTS, verdict
-    assert verdict.background != verdict.colour
+def test_a_prompt_from_outside_its_world_gives_a_clean_clip_that_rests(engine: Engine, prompt: str, seed: int) -> None:
+    assert is_clean(look(engine, prompt, seed))
 
 
-def test_what_a_prompt_leaves_open_is_the_default(engine: Engine) -> None:
-    verdict = look(engine, "something blue on a white background", 1)
+@pytest.mark.parametrize("prompt", ["a blue cat on a white background", "白色背景上的一个蓝色物体"])
+def test_what_a_prompt_leaves_open_is_the_default(engine: Engine, prompt: str) -> None:
+    verdict = look(engine, prompt, 3)
     assert verdict.agrees(Scene("white", "blue", **DEFAULTS)) == dict.fromkeys(ATTRIBUTES, True), verdict
