@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 import worker.process  # noqa: F401  imported once, in the process that forks
 from model.engine import Engine
+from model.errors import EngineError
 from model.request import Request
 from worker.cli import run_worker_command
 
@@ -30,10 +32,10 @@ def run(environment: dict[str, str], log_file: Path, step_seconds: float) -> Non
 def _slow_down(step_seconds: float) -> None:
     quick_step = Engine.step
 
-    def slow_step(engine: Engine, request: Request) -> None:
+    def slow_step(engine: Engine, requests: Sequence[Request]) -> dict[Request, EngineError]:
         # Warming up and the speed probe stay quick.
-        if request.params.num_inference_steps > 4:
+        if any(request.params.num_inference_steps > 4 for request in requests):
             time.sleep(step_seconds)
-        quick_step(engine, request)
+        return quick_step(engine, requests)
 
     Engine.step = slow_step  # type: ignore[method-assign]
