@@ -179,6 +179,7 @@ def _vae_shape(file: Path) -> VaeShape:
         temporal_upsample=tuple(reversed(config.value("temperal_downsample"))),
         spatial_stride=config.value_or(8, "scale_factor_spatial"),
         temporal_stride=config.value_or(4, "scale_factor_temporal"),
+        encoder_base_dim=config.whole("base_dim"),
     )
 
 

@@ -25,9 +25,11 @@ class TransformerShape:
 
 @dataclass(frozen=True, slots=True)
 class VaeShape:
-    """The causal video autoencoder: diffusers' AutoencoderKLWan config, its decoder side."""
+    """The causal video autoencoder: diffusers' AutoencoderKLWan config."""
 
     base_dim: int
+    """Of the decoder."""
+
     dim_mult: tuple[int, ...]
     num_res_blocks: int
     z_dim: int
@@ -35,6 +37,8 @@ class VaeShape:
     temporal_upsample: tuple[bool, ...]
     spatial_stride: int
     temporal_stride: int
+    encoder_base_dim: int | None = None
+    """None: the decoder's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _decoder_parameters(shape: VaeShape) -> int:
 
 
 def _encoder_parameters(shape: VaeShape) -> int:
-    channels = [shape.base_dim * m for m in (1, *shape.dim_mult)]
+    channels = [(shape.encoder_base_dim or shape.base_dim) * m for m in (1, *shape.dim_mult)]
     count = _conv(shape.out_channels, channels[0], 27) + _middle(channels[-1])
     temporal_downsample = tuple(reversed(shape.temporal_upsample))
     for level, (width, out) in enumerate(itertools.pairwise(channels)):
