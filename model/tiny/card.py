@@ -25,7 +25,7 @@ def write_card(folder: Path, figures: Mapping[str, Any], work: Path) -> None:
         shapes=_by_value(figures, "shape"),
         motions=_by_value(figures, "motion"),
         dtype=figures["dtype"],
-        blind_clean=figures["blind_clean"],
+        outside_clean=figures["outside_clean"],
         stages="\n".join(_stage_rows(work)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -113,7 +113,7 @@ and AdamW), first as one network, then forked into the experts.
 
 - One object, no camera, no text, no people. Colours outside the eight fall to the nearest or to none.
 - 64x64 and 17 frames is what it was trained on. Other frame counts run, but motions are cut or stretched.
-- A prompt from outside its world gives a clean resting shape in {blind_clean:.0f} % of clips (outline within 3 % of the
-  side); in the others it is unsteady or missing. Words it has never seen can be misread.
+- A prompt from outside its world gives a clean resting shape in {outside_clean:.0f} % of clips (outline within 3 %
+  of the side); in the others it is unsteady or missing. Words it has never seen can be misread.
 - Outlines can wobble: that is what the shape column counts. Stars are the hardest shape, for their thin arms.
 """

@@ -31,6 +31,15 @@ from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene, draw_path, held_out_sc
 NUM_PROCESSES = 2
 LANGUAGES = ("en", "zh")
 GOALS = {"background": 97.0, "colour": 97.0, "shape": 92.0, "motion": 95.0, "all": 90.0}
+OUTSIDE_PROMPTS = (
+    "a cat on a beach",
+    "海滩上的一只猫",
+    ".",
+    "🎈",
+    "two robots dancing in the rain",
+    "一条龙飞过城市",
+)
+NUM_OUTSIDE_SEEDS = 24
 MAX_WOBBLE = 0.03
 """Of an outline that no prompt asked for: three times what the judge allows a named shape."""
 MAX_STEP_LOSS, MAX_LANGUAGE_GAP, MIN_REJECTED = 6.0, 5.0, 95.0
@@ -82,9 +91,15 @@ def adherence(outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def run_blind(checkpoint: str, trials: Sequence[Trial], num_steps: int, dtype: str) -> list[Outcome]:
+def blind_adherence(checkpoint: str, trials: Sequence[Trial], num_steps: int, dtype: str) -> dict[str, float]:
     """The same seeds and scenes, but the checkpoint is shown a prompt that says nothing."""
-    return run_trials(checkpoint, [replace(t, prompt=".") for t in trials], num_steps, dtype)
+    return adherence(run_trials(checkpoint, [replace(t, prompt=".") for t in trials], num_steps, dtype))
+
+
+def clean_share(checkpoint: str, num_steps: int, dtype: str) -> float:
+    """Percent of clips of OUTSIDE_PROMPTS, each with NUM_OUTSIDE_SEEDS seeds, that are clean."""
+    prompts = [(prompt, seed) for prompt in OUTSIDE_PROMPTS for seed in range(NUM_OUTSIDE_SEEDS)]
+    return 100 * statistics.fmean(map(is_clean, _generate(checkpoint, prompts, num_steps, dtype)))
 
 
 def is_clean(verdict: Verdict) -> bool:
@@ -183,12 +198,11 @@ def main() -> None:
             figures["languages"] = _compare_languages(outcomes)
             figures["by_value"] = _by_value(outcomes)
         figures[f"steps_{num_steps}"] = percent
-    unguided = run_blind(args.checkpoint, trials[::2], args.steps[0], args.dtype)
-    blind = adherence(unguided)
+    blind = blind_adherence(args.checkpoint, trials[::2], args.steps[0], args.dtype)
     print("blind baseline (a prompt that says nothing): " + " ".join(f"{k} {v:.1f}" for k, v in blind.items()))
     figures["blind"] = blind
-    figures["blind_clean"] = 100 * statistics.fmean(is_clean(outcome.verdict) for outcome in unguided)
-    print(f"clean clips of a prompt that says nothing: {figures['blind_clean']:.1f} %")
+    figures["outside_clean"] = clean_share(args.checkpoint, args.steps[0], args.dtype)
+    print(f"clean clips of prompts from outside the world: {figures['outside_clean']:.1f} %")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if args.card:
