@@ -7,8 +7,10 @@ PROMPT ?= a red ball bouncing on a blue background
 TORCH_INDEX_URL ?=
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 READY = $(VENV)/.ready
+# The openai SDK before the newest, for tests/clients.
+OLD_SDK = $(VENV)/openai-2
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-gpu check lint types imports format bench train-embedded evaluate-embedded clean
+.PHONY: help demo up test test-gpu check lint types imports format chaos bench train-embedded evaluate-embedded clean
 export HF_HUB_OFFLINE = 1
 
 help: ## list the targets
@@ -20,7 +22,7 @@ demo: $(READY) ## environment, servers, one video of PROMPT, and everything stay
 up: $(READY) ## start everything that is not configured: Redis, S3, gateway, worker
 	$(VENV)/bin/wanserve up --port $(PORT)
 
-test: $(READY) ## every test that needs no GPU
+test: $(READY) $(OLD_SDK)/.ready ## every test that needs no GPU
 	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
 
 test-gpu: $(READY) ## the tests that need a CUDA device
@@ -42,10 +44,13 @@ format: $(READY) ## rewrite the sources in ruff's format
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
+chaos: $(READY) ## kills over gateway, workers, Redis and S3 while 200 jobs run (about 5 minutes); SEED=…, CHECK=1
+	CHECK=$(CHECK) $(VENV)/bin/python -m tests.chaos
+
 bench: $(READY) ## one line a figure; NAME=path, CHECK=1 fails on a short one
 	CHECK=$(CHECK) $(VENV)/bin/python -m bench.$(if $(NAME),$(NAME),path)
 
-train-embedded: $(READY) ## make the embedded checkpoint from nothing (about two hours on two cores, resumable)
+train-embedded: $(READY) ## make the embedded checkpoint from nothing (two to three hours on two cores, resumable)
 	$(VENV)/bin/python -m model.tiny.train
 
 evaluate-embedded: $(READY) ## adherence of the embedded checkpoint on held-out prompts
@@ -61,3 +66,7 @@ $(READY): pyproject.toml constraints.txt
 	$(if $(TORCH_INDEX_URL),$(PIP) --index-url $(TORCH_INDEX_URL) torch)
 	$(PIP) -e '.[dev]'
 	@touch $@
+
+$(OLD_SDK)/.ready: $(READY)
+	$(PIP) --no-deps --target $(OLD_SDK) "openai>=2.54,<3" distro
+	touch $@

@@ -1,8 +1,11 @@
 """How fast is the engine? Against diffusers' WanPipeline on the same weights, in turns, in this process.
 
 `python -m bench.engine`: one request alone, several in flight, and a model large enough that arithmetic decides.
+`python -m bench.engine mixed overhead`: these parts only.
 """
 
+import argparse
+import itertools
 import os
 import shutil
 import statistics
@@ -36,7 +39,16 @@ LARGE_CLIP = {"width": 256, "height": 192, "num_frames": 17, "num_inference_step
 def main() -> int:
     stock = load_stock()
     ours = Engine.from_pretrained(embedded_path(), device="cpu", dtype="float32")
-    return report([*one_request(ours, stock), *mixed(ours, stock), *identical(ours, stock), *large(), *overhead(ours)])
+    parts: dict[str, Callable[[], Iterator[Figure]]] = {
+        "one": lambda: one_request(ours, stock),
+        "mixed": lambda: mixed(ours, stock),
+        "identical": lambda: identical(ours, stock),
+        "large": large,
+        "overhead": lambda: overhead(ours),
+    }
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[*parts, []], default=list(parts))
+    return report(itertools.chain.from_iterable(parts[name]() for name in parser.parse_args().part))
 
 
 def one_request(ours: Engine, stock: WanPipeline) -> Iterator[Figure]:

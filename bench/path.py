@@ -7,11 +7,10 @@ import contextlib
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import httpx
 from diffusers import WanPipeline
 
 from bench.report import Figure, report
+from bench.running import address, is_healthy, running, wait_until
 from bench.stock import load_stock, run_stock
 from model.describe import read_card
 from model.folder import open_folder
@@ -31,7 +31,6 @@ ROUNDS = int(os.environ.get("ROUNDS", "9"))
 PROMPT = "a red circle moves to the left on a white background"
 STEPS, NUM_FRAMES = 20, 17
 POLL_SECONDS = 0.01
-START_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,38 +97,6 @@ def service() -> Iterator[httpx.Client]:
         with running(settings), httpx.Client(base_url=address(settings), timeout=30, trust_env=False) as client:
             wait_until(lambda: is_healthy(client))
             yield client
-
-
-@contextlib.contextmanager
-def running(settings: Settings) -> Iterator[None]:
-    command = [Path(sys.executable).with_name("wanserve"), "up"]
-    environment = settings.child_environment()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def address(settings: Settings) -> str:
-    return f"http://{settings.host}:{settings.port}"
-
-
-def is_healthy(client: httpx.Client) -> bool:
-    """Whether a request would be served now."""
-    try:
-        return client.get("/health").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"The service was not ready within {START_SECONDS:g} s.")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from model.experts import ExpertName
 from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
-from model.memory import check_fits
+from model.memory import MemoryPlan, check_fits
 from model.params import GenerationParams
 from model.preview import PreviewMap, open_preview
 from model.prompt_cache import PromptCache
@@ -39,7 +39,7 @@ from model.request import ExpertText, Request, initial_noise
 from model.saved_state import Origin, from_bytes, to_bytes
 from model.schedule import Schedule, make_schedule
 from model.shapes import CheckpointShape
-from model.text import clean_prompt, prompt_embeds, text_keys_values
+from model.text import clean_prompt, count_tokens, prompt_embeds, text_keys_values
 from model.text_stack import TextStacks
 from model.unipc import SolverState, solver_weights
 from model.vae import decode_chunks
@@ -126,6 +126,19 @@ class Engine:
     def dtype(self) -> torch.dtype:
         return self._parts.dtype
 
+    @property
+    def shape(self) -> CheckpointShape:
+        return self._shape
+
+    @property
+    def memory(self) -> MemoryPlan:
+        return self._parts.memory
+
+    @property
+    def swap_seconds(self) -> float:
+        """How long forwards have waited for an expert's weights, since the start."""
+        return self._parts.residency.stats.swap_seconds
+
     def generate(
         self,
         params: GenerationParams,
@@ -147,7 +160,7 @@ class Engine:
             for error in self.step([request]).values():
                 raise error
             report(_progress(request))
-        return self._decode_reporting(request, report, is_cancelled)
+        return self.decode(request, on_progress=report, should_cancel=is_cancelled)
 
     def warm_up(self) -> None:
         """Runs every part once, on a small clip: the first request then pays for no lazy initialisation."""
@@ -221,14 +234,46 @@ class Engine:
                     request.denoise_seconds += seconds
         return failed
 
+    def park(self, request: Request) -> None:
+        """Moves a request between two steps to host memory; unpark() it before its next one."""
+        request.text = None
+        request.rotary = request.rotary.new_empty(0)
+        request.move(torch.device("cpu"))
+
+    @torch.inference_mode()
+    def unpark(self, request: Request) -> None:
+        """Raises OutOfMemory; the request then stays parked."""
+        with self._translated_errors(request.params):
+            request.rotary = rotary_table(self._parts.residency.on_device, request.latents.to(self.device))
+            request.move(self.device)
+
     def preview(self, request: Request) -> NDArray[np.uint8]:
         """A small picture f h w 3 of what the request is becoming, a pixel for every latent site; nearly free."""
         # What the denoiser expects in the end is clearer than what it is given.
         return self._preview.pixels(request.solver.clean if request.step else request.latents)
 
-    def decode(self, request: Request) -> Frames:
-        """The video of a denoised request. Raises OutOfMemory."""
-        return self._decode_reporting(request, _ignore_progress, _never)
+    def decode(
+        self,
+        request: Request,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        should_cancel: Callable[[], bool] | None = None,
+    ) -> Frames:
+        """The video of a denoised request. should_cancel: see generate(). Raises OutOfMemory, Cancelled."""
+        report, is_cancelled = on_progress or _ignore_progress, should_cancel or _never
+        started = time.monotonic()
+        chunks: list[NDArray[np.uint8]] = []
+        _stop_if(is_cancelled, request)
+        for chunk in self.decode_chunks(request):
+            chunks.append(chunk)
+            report(_progress(request, completed_frames=sum(len(done) for done in chunks)))
+            _stop_if(is_cancelled, request)
+        seconds = StageSeconds(
+            text=request.text_seconds,
+            denoise=request.denoise_seconds,
+            decode=time.monotonic() - started,
+        )
+        return Frames(pixels=np.concatenate(chunks), fps=request.params.fps, seconds=seconds)
 
     @torch.inference_mode()
     def decode_chunks(self, request: Request) -> Iterator[NDArray[np.uint8]]:
@@ -237,6 +282,14 @@ class Engine:
             raise ValueError(f"{request.remaining_steps} denoising steps remain: step() first.")
         with self._translated_errors(request.params):
             yield from decode_chunks(self._parts.vae, request.latents)
+
+    def count_tokens(self, prompt: str) -> int:
+        """Of the whole prompt; the text encoder sees the first max_prompt_tokens of them."""
+        return count_tokens(clean_prompt(prompt), self._parts.tokenizer)
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        return self._shape.text.max_tokens
 
     def schedule(self, params: GenerationParams) -> Schedule:
         return make_schedule(
@@ -304,23 +357,6 @@ class Engine:
             f"The latents are not finite after step {request.step + 1} of {request.schedule.num_steps} "
             f"({request.expert} expert, {str(self.dtype).removeprefix('torch.')}). {advice}"
         )
-
-    def _decode_reporting(
-        self, request: Request, report: Callable[[Progress], None], is_cancelled: Callable[[], bool]
-    ) -> Frames:
-        started = time.monotonic()
-        chunks: list[NDArray[np.uint8]] = []
-        _stop_if(is_cancelled, request)
-        for chunk in self.decode_chunks(request):
-            chunks.append(chunk)
-            report(_progress(request, completed_frames=sum(len(done) for done in chunks)))
-            _stop_if(is_cancelled, request)
-        seconds = StageSeconds(
-            text=request.text_seconds,
-            denoise=request.denoise_seconds,
-            decode=time.monotonic() - started,
-        )
-        return Frames(pixels=np.concatenate(chunks), fps=request.params.fps, seconds=seconds)
 
     def _prompt_embeds(self, prompt: str) -> torch.Tensor:
         return self._prompts.get(clean_prompt(prompt), self._encode_prompt)

@@ -6,6 +6,7 @@ from pathlib import Path
 from model.errors import CheckpointError
 from model.json_file import JsonFile
 from model.shapes import CheckpointShape, TextShape, TransformerShape, VaeShape
+from model.weight_files import WEIGHT_STEMS, weight_files
 
 EMBEDDED = "embedded"
 """The name of the checkpoint that comes with the package, where a folder is expected."""
@@ -19,12 +20,6 @@ PARTS = {
     "vae": "AutoencoderKLWan",
     "text_encoder": "UMT5EncoderModel",
     "scheduler": "UniPCMultistepScheduler",
-}
-WEIGHT_STEMS = {
-    "transformer": "diffusion_pytorch_model",
-    "transformer_2": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
 }
 SOLVER = ("flow_prediction", 2, "bh2")
 """Prediction, order and kind of UniPC that unipc.py implements."""
@@ -59,7 +54,7 @@ def open_folder(folder: str | Path) -> CheckpointFolder:
             f'diffusers layout (it holds model_index.json), or "{EMBEDDED}".'
         )
     _check_parts(JsonFile(path / "model_index.json"))
-    weights = tuple(file for part in WEIGHT_STEMS for file in _weight_files(path / part, WEIGHT_STEMS[part]))
+    weights = tuple(file for part in WEIGHT_STEMS for file in weight_files(path / part))
     _check_tokenizer(path / "tokenizer")
     return CheckpointFolder(path=path, shape=_read_shape(path), weight_files=weights, config_files=_config_files(path))
 
@@ -91,27 +86,6 @@ def _class_name(index: JsonFile, part: str) -> str | None:
             return name
         case _:
             return None
-
-
-def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
-    """One safetensors file, or all shards that the index file names."""
-    index = folder / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        return (_existing(folder / f"{stem}.safetensors", folder),)
-    shards = JsonFile(index).value("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise CheckpointError(f"{index} names no shards: download it again.")
-    return tuple(_existing(folder / str(shard), folder) for shard in sorted(set(shards.values())))
-
-
-def _existing(file: Path, folder: Path) -> Path:
-    if file.is_file() and file.stat().st_size > 0:
-        return file
-    state = "is empty" if file.is_file() else "is missing"
-    hint = ""
-    if any(folder.glob("*.bin")):
-        hint = " Only .safetensors weights are read; the folder holds .bin files."
-    raise CheckpointError(f"{file} {state}: download the checkpoint again, whole.{hint}")
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -160,7 +134,7 @@ def _transformer_shape(file: Path) -> TransformerShape:
         text_dim=config.whole("text_dim"),
         freq_dim=config.whole("freq_dim"),
         in_channels=config.whole("in_channels"),
-        out_channels=config.value_or(config.whole("in_channels"), "out_channels"),
+        out_channels=config.whole_or(config.whole("in_channels"), "out_channels"),
         patch_size=patch_size,
         rope_max_seq_len=config.whole("rope_max_seq_len"),
     )
@@ -171,14 +145,14 @@ def _vae_shape(file: Path) -> VaeShape:
     if config.value_or(False, "is_residual") or config.value_or(None, "patch_size") is not None:
         raise CheckpointError(f"{file} is the VAE of Wan2.2-TI2V-5B; T2V-A14B has the Wan2.1 VAE.")
     return VaeShape(
-        base_dim=config.value_or(config.whole("base_dim"), "decoder_base_dim"),
+        base_dim=config.whole_or(config.whole("base_dim"), "decoder_base_dim"),
         dim_mult=config.wholes("dim_mult"),
         num_res_blocks=config.whole("num_res_blocks"),
         z_dim=config.whole("z_dim"),
-        out_channels=config.value_or(3, "out_channels"),
-        temporal_upsample=tuple(reversed(config.value("temperal_downsample"))),
-        spatial_stride=config.value_or(8, "scale_factor_spatial"),
-        temporal_stride=config.value_or(4, "scale_factor_temporal"),
+        out_channels=config.whole_or(3, "out_channels"),
+        temporal_upsample=tuple(reversed(config.flags("temperal_downsample"))),
+        spatial_stride=config.whole_or(8, "scale_factor_spatial"),
+        temporal_stride=config.whole_or(4, "scale_factor_temporal"),
         encoder_base_dim=config.whole("base_dim"),
     )
 
@@ -192,7 +166,7 @@ def _text_shape(file: Path) -> TextShape:
         d_kv=config.whole("d_kv"),
         d_ff=config.whole("d_ff"),
         vocab_size=config.whole("vocab_size"),
-        num_position_buckets=config.value_or(32, "relative_attention_num_buckets"),
+        num_position_buckets=config.whole_or(32, "relative_attention_num_buckets"),
     )
 
 

@@ -43,6 +43,16 @@ class JsonFile:
             raise self.wrong("a whole number", *keys)
         return value
 
+    def whole_or(self, default: int, key: str) -> int:
+        """The same for a key that files may leave out or set to null."""
+        return default if self.value_or(None, key) is None else self.whole(key)
+
+    def flags(self, *keys: str) -> tuple[bool, ...]:
+        value = self.value(*keys)
+        if not isinstance(value, list) or not all(isinstance(item, bool) for item in value):
+            raise self.wrong("a list of true and false", *keys)
+        return tuple(value)
+
     def wholes(self, *keys: str) -> tuple[int, ...]:
         value = self.value(*keys)
         if not isinstance(value, list) or not value or not all(type(item) is int for item in value):

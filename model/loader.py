@@ -10,18 +10,26 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from model.describe import read_card
 from model.errors import CheckpointError, OutOfMemory
-from model.experts import Experts, use_own_attention
+from model.experts import Experts, use_fused_gelu, use_own_attention
 from model.folder import CheckpointFolder
 from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan_memory
 from model.params import GenerationParams
 from model.residency import Residency, make_residency
 from model.shapes import CheckpointShape
+from model.vae_layers import use_own_layers
+from model.weight_files import Needed, check_weights
 
+KINDS: dict[str, Any] = {
+    "text_encoder": UMT5EncoderModel,
+    "transformer": WanTransformer3DModel,
+    "transformer_2": WanTransformer3DModel,
+    "vae": AutoencoderKLWan,
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -67,13 +75,15 @@ def load_parts(
     precision = choose_dtype(dtype, target)
     card = read_card(folder)
     clips = [replace(card.default_params(""), width=width, height=height) for width, height in card.native_sizes]
+    for part, kind in KINDS.items():
+        check_weights(folder.path / part, needed_tensors(kind, folder.path / part))
     plan = choose_places(residency, shape=folder.shape, clips=clips, device=target, dtype=precision)
     text_device = target if plan.text_encoder_on_device else torch.device("cpu")
     with _quiet_transformers(), _translated_errors(folder.path):
         text_encoder = _load_text_encoder(folder.path / "text_encoder", precision).to(text_device)
         experts = Experts(
-            high_noise=_load_expert(folder.path / "transformer", precision),
-            low_noise=_load_expert(folder.path / "transformer_2", precision),
+            high_noise=_load_expert(folder.path / "transformer", precision, target),
+            low_noise=_load_expert(folder.path / "transformer_2", precision, target),
         )
         return Parts(
             tokenizer=AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True),
@@ -81,11 +91,24 @@ def load_parts(
             experts=experts,
             residency=make_residency(plan.residency, experts, device=target),
             memory=plan,
-            # The VAE shows banding and blocks below float32.
-            vae=_load(AutoencoderKLWan, folder.path / "vae", torch.float32).to(target),
+            vae=_load_vae(folder.path / "vae", target),
             device=target,
             dtype=precision,
         )
+
+
+def needed_tensors(kind: Any, part: Path) -> list[Needed]:
+    """What a part made from its config.json needs; makes it without memory, on the meta device."""
+    with _translated_errors(part), torch.device("meta"):
+        if kind is UMT5EncoderModel:
+            module = kind(UMT5Config.from_pretrained(part, local_files_only=True))
+        else:
+            module = kind.from_config(kind.load_config(part, local_files_only=True))
+    names: dict[int, list[str]] = {}
+    tensors = module.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    return [Needed(tuple(same), tuple(tensors[same[0]].shape)) for same in names.values()]
 
 
 def choose_device(device: str) -> torch.device:
@@ -154,10 +177,20 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> UMT5EncoderModel:
     return _load(UMT5EncoderModel, folder, torch.bfloat16 if dtype == torch.float16 else dtype)
 
 
-def _load_expert(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+def _load_expert(folder: Path, dtype: torch.dtype, device: torch.device) -> WanTransformer3DModel:
     transformer = _load(WanTransformer3DModel, folder, dtype)
     use_own_attention(transformer)
+    if device.type == "cpu" and dtype == torch.float32:
+        use_fused_gelu(transformer)
     return transformer
+
+
+def _load_vae(folder: Path, device: torch.device) -> AutoencoderKLWan:
+    # It shows banding and blocks below float32.
+    vae = _load(AutoencoderKLWan, folder, torch.float32)
+    if device.type == "cpu":
+        use_own_layers(vae.decoder)
+    return vae.to(device)
 
 
 def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:

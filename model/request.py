@@ -84,6 +84,13 @@ class Request:
             return [self.prompt_embeds]
         return [self.prompt_embeds, self.negative_prompt_embeds]
 
+    def move(self, device: torch.device) -> None:
+        """The latents, the solver's state and the prompts; what is made anew elsewhere is left where it is."""
+        solver, latents, positive = self.solver.to(device), self.latents.to(device), self.prompt_embeds.to(device)
+        if self.negative_prompt_embeds is not None:
+            self.negative_prompt_embeds = self.negative_prompt_embeds.to(device)
+        self.solver, self.latents, self.prompt_embeds = solver, latents, positive
+
 
 def initial_noise(shape: tuple[int, ...], seed: int, *, device: torch.device) -> torch.Tensor:
     """Standard normal latents, float32."""

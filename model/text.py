@@ -11,11 +11,19 @@ from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttention
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+KEYS_AT_A_TIME = 16
+"""What attention kernels take together; of keys that are left over, a CPU takes one after another."""
+
 
 def clean_prompt(prompt: str) -> str:
     """Repairs mojibake and HTML entities and collapses white space, as Wan's own pipeline does."""
     text = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", text).strip()
+
+
+def count_tokens(prompt: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """As they would be without a limit. prompt: as clean_prompt() leaves it."""
+    return len(tokenizer(prompt, verbose=False).input_ids)
 
 
 def prompt_embeds(
@@ -50,7 +58,8 @@ def text_keys_values(
 
     Wan pads text with zeros to max_tokens and does NOT mask the padding: pads take part in every attention.
     All pads of a prompt have the same key and value, so one of them, with the logarithm of their number added
-    to its logit, weighs the same. Rows are filled up to equal length with keys of bias -inf: weight zero.
+    to its logit, weighs the same. Rows are filled up to equal length, a multiple of KEYS_AT_A_TIME, with keys of bias
+    -inf: weight zero.
     """
     weight = transformer.proj_out.weight
     embeds, bias = _fold_padding([row.to(weight) for row in rows], max_tokens=max_tokens)
@@ -73,7 +82,7 @@ def _fold_padding(rows: list[torch.Tensor], *, max_tokens: int) -> tuple[torch.T
     """Stacked embeddings b l d and their logit bias b 1 1 l; l: the longest row with its pads' stand-ins."""
     dtype = rows[0].dtype
     biases = [[0.0] * len(row) + pad_biases(max_tokens - len(row), dtype) for row in rows]
-    length = max(len(bias) for bias in biases)
+    length = KEYS_AT_A_TIME * math.ceil(max(map(len, biases)) / KEYS_AT_A_TIME)
     embeds = torch.stack([_extend(row, length) for row in rows])
     filled = [bias + [-math.inf] * (length - len(bias)) for bias in biases]
     return embeds, embeds.new_tensor(filled)[:, None, None, :]

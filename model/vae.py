@@ -1,5 +1,6 @@
 """From latents to pixels, one latent frame at a time, so that encoding can start before decoding ends."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 FrameMemory = list[Any]
 """What each causal convolution keeps of the frames before: a tensor or None, or a word of diffusers' own."""
+
+SMALL_FRAME_SITES = 64 * 64
+"""Behind the last upsampling in time. Frames up to this size go on together: calls would cost more than arithmetic."""
 
 
 @dataclass(slots=True)
@@ -58,17 +62,17 @@ def _next_chunk(vae: AutoencoderKLWan, latents: torch.Tensor, state: DecodeState
 def _decode(decoder: WanDecoder3d, hidden: torch.Tensor, memory: FrameMemory) -> torch.Tensor:
     """One latent frame 1 c 1 h w -> 1 3 f h w; updates the memory.
 
-    What diffusers' decoder does, but behind the last upsampling in time every frame goes on by itself: the large
-    tensors are there, and a quarter of them at a time is less to hold and nearer to the processor.
+    What diffusers' decoder does, but behind the last upsampling in time large frames go on one by one: the largest
+    tensors are there, and a quarter of them at a time is less to hold.
     """
     position = [0]
     hidden = _convolve(decoder.conv_in, hidden, memory, position)
     hidden = decoder.mid_block(hidden, feat_cache=memory, feat_idx=position)
-    together, one_by_one = _split(decoder)
-    for block in together:
+    first_blocks, last_blocks = _split(decoder)
+    for block in first_blocks:
         hidden = block(hidden, feat_cache=memory, feat_idx=position)
-    frames = [_finish(decoder, one_by_one, frame, memory, position.copy()) for frame in hidden.split(1, dim=2)]
-    return torch.cat(frames, dim=2)
+    parts = hidden.split(1, dim=2) if math.prod(hidden.shape[-2:]) > SMALL_FRAME_SITES else [hidden]
+    return torch.cat([_finish(decoder, last_blocks, part, memory, position.copy()) for part in parts], dim=2)
 
 
 def _finish(
@@ -78,7 +82,7 @@ def _finish(
     memory: FrameMemory,
     position: list[int],
 ) -> torch.Tensor:
-    """What is left to do for one frame, 1 c 1 h w. position: of its first causal convolution in the memory."""
+    """What is left to do for frames 1 c f h w. position: of their first causal convolution in the memory."""
     for block in blocks:
         hidden = block(hidden, feat_cache=memory, feat_idx=position)
     hidden = decoder.nonlinearity(decoder.norm_out(hidden))

@@ -11,9 +11,14 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from service.batches_cli import add_batches
 from service.errors import ServiceError, StartupError
+from service.keys_cli import add_keys
 from service.logs import configure_logs
+from service.operations_cli import add_operations
 from service.settings import Settings
+from service.verify_cli import add_verify
+from service.videos_cli import add_videos
 
 COMMANDS_GROUP = "wanserve.commands"
 EXIT_FAILED = 1
@@ -42,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_up(commands)
     _add_gateway(commands)
+    add_videos(commands)
+    add_batches(commands)
+    add_keys(commands)
+    add_operations(commands)
+    add_verify(commands)
     for entry_point in sorted(metadata.entry_points(group=COMMANDS_GROUP), key=lambda point: point.name):
         entry_point.load()(commands)
     return parser

@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from service.children import die_with
 from service.errors import ServiceError, StartupError
-from service.listen import listen
+from service.listen import address_of, listen
 from service.settings import Settings
-from service.up import address_of
 
 DEFAULT_PROMPT = "a red ball bouncing on a blue background"
 START_SECONDS = 300

@@ -1,5 +1,7 @@
 """Every Prometheus metric of gateway and worker. Label values are few: route templates, never ids or raw paths."""
 
+from collections.abc import Callable
+from datetime import datetime
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -51,6 +53,21 @@ class GatewayMetrics:
         self.refused = Counter(
             "wanserve_videos_refused", "Video requests refused, by error code.", ("code",), registry=registry
         )
+        self.prompt_extensions = Counter(
+            "wanserve_prompt_extensions",
+            "Prompts that were to be extended: extended, remembered or failed.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.webhook_deliveries = Counter(
+            "wanserve_webhook_deliveries",
+            "What became of claimed deliveries: delivered, retried, dead or dropped.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.audit_entries_lost = Counter(
+            "wanserve_audit_entries_lost", "Lines that the audit log's disk did not take.", registry=registry
+        )
         self.queue_depth = Gauge("wanserve_queue_depth", "Jobs that wait.", registry=registry)
         self.running = Gauge("wanserve_jobs_running", "Jobs that a worker holds.", registry=registry)
         self.workers = Gauge("wanserve_workers_live", "Warm workers that report.", registry=registry)
@@ -86,10 +103,20 @@ class WorkerMetrics:
             registry=registry,
         )
         self.steps = Counter("wanserve_denoising_steps", "Denoising steps done.", registry=registry)
+        self.checkpoints = Counter("wanserve_checkpoints", "States of running jobs saved.", registry=registry)
+        self.resumed = Counter("wanserve_jobs_resumed", "Jobs that went on from a saved state.", registry=registry)
         self.reclaimed = Counter(
             "wanserve_jobs_reclaimed", "Jobs taken back from silent workers.", ("action",), registry=registry
         )
         self.ready = Gauge("wanserve_worker_ready", "1 when the model is warm.", registry=registry)
+        self.unsigned = Counter("wanserve_files_unsigned", "Videos delivered without a signature.", registry=registry)
+        self._certificate_ends = Gauge(
+            "wanserve_certificate_expires_timestamp_seconds", "When the signer's certificate ends.", registry=registry
+        )
+
+    def watch_certificate(self, expires_at: Callable[[], datetime]) -> None:
+        """Asked whenever metrics are read."""
+        self._certificate_ends.set_function(lambda: expires_at().timestamp())
 
     def observe_stages(self, stage_durations: dict[str, float]) -> None:
         """Seconds by stage of one completed job; names beside STAGES are left out."""

@@ -1,7 +1,9 @@
 """All settings, read once from the environment. Nobody else reads os.environ."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +29,30 @@ HttpAddress = Annotated[
     str, BeforeValidator(_without_trailing_slash), Field(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")
 ]
 RedisAddress = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$")]
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """CIDRs between commas. Raises ValueError."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _ports(text: str) -> tuple[range, ...]:
+    """Ports and ranges of them between commas: 443,8000-8999. Raises ValueError."""
+    pairs = [part.partition("-") for part in text.split(",")]
+    ports = tuple(range(int(first), int(last or first) + 1) for first, _, last in pairs)
+    if not all(1 <= ports_of_one.start < ports_of_one.stop <= 65536 for ports_of_one in ports):
+        raise ValueError("ports lie between 1 and 65535, the lower one first: 443,8000-8999")
+    return ports
+
+
+def _checked_by(parse: Callable[[str], object]) -> AfterValidator:
+    """A field that stays text, so that a child process can be given it, but must be legal."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 class Settings(BaseSettings):
@@ -89,6 +115,12 @@ class Settings(BaseSettings):
     compile_blocks: bool = False
     """Compile the experts' blocks at the start: slower to be ready, faster a step. Falls back as above."""
 
+    max_jobs_in_flight: int = Field(9, ge=1, le=64)
+    """Of one worker: all but one may share forwards, the last place is for a job that preempts them."""
+
+    token_budget: int = Field(8192, ge=1)
+    """Of one forward, rows x tokens: up to it one more job in company costs hardly any time."""
+
     batch_invariant: bool = False
     """A video's bits never depend on which other jobs were in flight with it."""
 
@@ -96,6 +128,12 @@ class Settings(BaseSettings):
     """A worker that stays silent for so long loses its jobs."""
 
     heartbeat_seconds: float = Field(10.0, ge=0.1, le=600)
+    checkpoint_seconds: float = Field(30.0, ge=0, le=3600)
+    """How often the state of a running job is saved, for another worker to go on from; 0 after every step."""
+
+    preview_seconds: float = Field(2.0, ge=0, le=3600)
+    """How often a running job's event stream gets a small picture of it; 0: never."""
+
     stall_seconds: float = Field(300.0, ge=1)
     """A worker whose engine does not finish a step for so long counts as hung: its lease is left to run out."""
 
@@ -105,8 +143,23 @@ class Settings(BaseSettings):
     max_queue_depth: int = Field(1000, ge=1)
     """Jobs that wait; a request beyond it gets 503."""
 
+    cache_scope: Literal["tenant", "global"] = "tenant"
+    """Whose earlier results answer an equal request."""
+
+    cache_gigabytes: float = Field(20.0, ge=0)
+    """Of 10**9 bytes: files that the cache keeps when no video refers to them any more; 0 is off."""
+
+    cache_seconds: int = Field(7 * 24 * 3600, ge=1)
+    """How long a result may answer equal requests."""
+
     retention_seconds: int = Field(7 * 24 * 3600, ge=60)
-    """How long a finished video, its record and its cache entry are kept."""
+    """How long a finished video and its record are kept."""
+
+    file_seconds: int = Field(30 * 24 * 3600, ge=3600)
+    """How long uploaded files, ended batches and what they wrote are kept."""
+
+    batch_jobs: int = Field(100, ge=1, le=10_000)
+    """Of one batch: requests that wait or run at once."""
 
     link_seconds: int = Field(3600, ge=60, le=3600)
     """How long a link to a file works."""
@@ -114,8 +167,62 @@ class Settings(BaseSettings):
     link_secret: SecretStr | None = None
     """Signs links to files. Absent: made once and kept in data_dir; set it where gateways share no disk."""
 
+    require_keys: bool = False
+    """Ask for an API key on loopback too: behind a proxy, say. Any other host asks for one always."""
+
+    key_pepper: SecretStr | None = None
+    """Goes into every API key's hash. Absent: made once and kept in data_dir; set it where gateways share no disk."""
+
+    max_event_streams: int = Field(2000, ge=1)
+    """Open at once at one gateway; a request beyond it gets 429."""
+
+    max_event_streams_by_tenant: int = Field(1000, ge=1)
+
+    audit_file: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    """A JSON line for every call that changes something. Absent: audit.jsonl in data_dir; /dev/null: none."""
+
+    audit_prompts: bool = False
+    """Write prompts into it too."""
+
+    prompt_extension_url: HttpAddress | None = None
+    """An OpenAI-compatible API, up to /v1, that makes prompts richer. Absent: nobody can ask for `extend_prompt`."""
+
+    prompt_extension_model: str = Field("", max_length=200)
+    """The language model there."""
+
+    prompt_extension_key: SecretStr | None = None
+    prompt_extension_timeout_seconds: float = Field(10.0, ge=0.5, le=60)
+    """Then a video is made of the prompt as it is."""
+
+    content_producer: str = Field("wanserve", min_length=1, max_length=100)
+    """Whom the label in every file names as its producer: a company's name or its code."""
+
+    c2pa_certificate: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    """The signer's certificate and its issuers', PEM. Absent: made for development and kept in data_dir/c2pa."""
+
+    c2pa_key: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    """Its private key, PEM, not encrypted."""
+
+    provenance_secret: SecretStr | None = None
+    """Hashes prompts for files. Absent: made once and kept in data_dir; set it where workers share no disk."""
+
+    webhook_allowed_networks: Annotated[str, _checked_by(_networks)] = ""
+    """Networks, separated by commas, that webhooks may go to beside the public internet: 10.1.0.0/16, say."""
+
+    webhook_allowed_ports: Annotated[str, _checked_by(_ports)] = "80,443"
+    """Ports and ranges of them, separated by commas, that webhooks may go to: 443,8000-8999, say."""
+
+    webhook_timeout_seconds: float = Field(15.0, ge=1, le=60)
+    """For one attempt as a whole: name, connection, reply."""
+
     worker_metrics_port: int = Field(0, ge=0, le=65535)
     """Where a worker serves /metrics, on `host`; 0 is off."""
+
+    server: HttpAddress | None = None
+    """Whom the command line's `videos` talks to. Absent: the gateway at host and port."""
+
+    api_key: SecretStr | None = None
+    """The key that it shows there."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, JSON elsewhere."""
@@ -142,8 +249,16 @@ class Settings(BaseSettings):
             )
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             raise SettingsError("Set S3_ACCESS_KEY and S3_SECRET_KEY together, or neither.")
-        if self.link_secret is not None and len(self.link_secret.get_secret_value()) < 16:
-            raise SettingsError("WANSERVE_LINK_SECRET is too short: give at least 16 characters.")
+        if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key.get_secret_value()):
+            raise SettingsError("WANSERVE_API_KEY holds characters that no key has.")
+        if self.prompt_extension_url is not None and not self.prompt_extension_model:
+            raise SettingsError("Set WANSERVE_PROMPT_EXTENSION_MODEL too: the language model to ask there.")
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise SettingsError("Set WANSERVE_C2PA_CERTIFICATE and WANSERVE_C2PA_KEY together, or neither.")
+        for field in ("link_secret", "key_pepper", "provenance_secret"):
+            secret: SecretStr | None = getattr(self, field)
+            if secret is not None and len(secret.get_secret_value()) < 16:
+                raise SettingsError(f"{variable_of(type(self), field)} is too short: give at least 16 characters.")
 
     @property
     def uses_s3(self) -> bool:
@@ -156,20 +271,35 @@ class Settings(BaseSettings):
 
     def link_key(self) -> bytes:
         """The secret that signs links; made on first use, readable by the owner alone."""
-        if self.link_secret is not None:
-            return self.link_secret.get_secret_value().encode()
-        file = self.data_dir / "link.secret"
-        try:
-            return kept_secret(file).encode()
-        except OSError as e:
-            raise SettingsError(
-                f"{file} can't be used ({e.strerror}): set WANSERVE_LINK_SECRET or another WANSERVE_DATA_DIR."
-            ) from e
+        return self._secret(self.link_secret, file="link.secret", variable="WANSERVE_LINK_SECRET")
+
+    def pepper(self) -> bytes:
+        """The secret in the hashes of API keys; made on first use, readable by the owner alone."""
+        return self._secret(self.key_pepper, file="keys.secret", variable="WANSERVE_KEY_PEPPER")
+
+    def provenance_key(self) -> bytes:
+        """The secret in the hashes of prompts that files carry; made on first use, readable by the owner alone."""
+        return self._secret(self.provenance_secret, file="provenance.secret", variable="WANSERVE_PROVENANCE_SECRET")
+
+    @property
+    def audit_path(self) -> Path:
+        """audit_file, or where it lies otherwise."""
+        return self.data_dir / "audit.jsonl" if self.audit_file is None else self.audit_file
 
     @property
     def more_aliases(self) -> tuple[str, ...]:
         """The names in model_aliases."""
         return tuple(name.strip() for name in self.model_aliases.split(",") if name.strip())
+
+    @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks in webhook_allowed_networks."""
+        return _networks(self.webhook_allowed_networks)
+
+    @property
+    def webhook_ports(self) -> tuple[range, ...]:
+        """The ports in webhook_allowed_ports."""
+        return _ports(self.webhook_allowed_ports)
 
     def with_changes(self, **changes: object) -> Self:
         """A copy with other values, checked again. Raises SettingsError."""
@@ -188,6 +318,18 @@ class Settings(BaseSettings):
         """Variables from which load() makes equal settings."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {variable_of(type(self), name): _text(value) for name, value in values.items() if value is not None}
+
+    def _secret(self, given: SecretStr | None, *, file: str, variable: str) -> bytes:
+        """The given secret, else the one kept in data_dir. Raises SettingsError."""
+        if given is not None:
+            return given.get_secret_value().encode()
+        path = self.data_dir / file
+        try:
+            return kept_secret(path).encode()
+        except OSError as e:
+            raise SettingsError(
+                f"{path} can't be used ({e.strerror}): set {variable} or another WANSERVE_DATA_DIR."
+            ) from e
 
 
 def variable_of(settings: type[Settings], field: str) -> str:

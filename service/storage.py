@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import boto3
 from boto3.exceptions import S3UploadFailedError
@@ -44,6 +44,9 @@ class Storage(Protocol):
         self, key: str, file: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> StoredObject:
         """Upload a file; it appears under its key only when it is whole."""
+
+    def put_stream(self, key: str, content: IO[bytes], *, content_type: str) -> StoredObject:
+        """As put_file(), of the bytes from the stream's place on; the stream may be closed then."""
 
     def stat(self, key: str) -> StoredObject:
         """Size and type without the bytes."""
@@ -110,6 +113,11 @@ class S3Storage:
             self._client.upload_file(str(file), self._bucket, key, ExtraArgs=headers)
         return self.stat(key)
 
+    def put_stream(self, key: str, content: IO[bytes], *, content_type: str) -> StoredObject:
+        with _s3_errors(), _upload_errors():
+            self._client.upload_fileobj(content, self._bucket, key, ExtraArgs={"ContentType": content_type})
+        return self.stat(key)
+
     def stat(self, key: str) -> StoredObject:
         with _s3_errors():
             head = self._client.head_object(Bucket=self._bucket, Key=key)
@@ -170,20 +178,11 @@ class FolderStorage:
     def put_file(
         self, key: str, file: Path, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> StoredObject:
-        target = self._path(key)
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with self._folder_errors():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(file, draft)
-                stored = StoredObject(key, draft.stat().st_size, content_type, f'"{_md5(draft)}"')
-                self._about(target).write_text(
-                    json.dumps({"content_type": content_type, "etag": stored.etag, "metadata": dict(metadata or {})})
-                )
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
-        return stored
+        with self._folder_errors(), file.open("rb") as content:
+            return self._put(key, content, content_type=content_type, metadata=dict(metadata or {}))
+
+    def put_stream(self, key: str, content: IO[bytes], *, content_type: str) -> StoredObject:
+        return self._put(key, content, content_type=content_type, metadata={})
 
     def stat(self, key: str) -> StoredObject:
         path = self._path(key)
@@ -211,6 +210,23 @@ class FolderStorage:
 
     def close(self) -> None:
         return None
+
+    def _put(self, key: str, content: IO[bytes], *, content_type: str, metadata: dict[str, str]) -> StoredObject:
+        target = self._path(key)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        with self._folder_errors():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with draft.open("wb") as copy:
+                    shutil.copyfileobj(content, copy)
+                stored = StoredObject(key, draft.stat().st_size, content_type, f'"{_md5(draft)}"')
+                self._about(target).write_text(
+                    json.dumps({"content_type": content_type, "etag": stored.etag, "metadata": metadata})
+                )
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+        return stored
 
     def _path(self, key: str) -> Path:
         path = (self._folder / key).resolve()

@@ -7,11 +7,11 @@ from types import FrameType
 
 import httpx
 
-from service.api.guard import refuse_open_bind
+from service.api.guard import refuse_without_keys
 from service.children import Child, stop_all
 from service.embedded import EmbeddedServers
 from service.errors import EmbeddedServerError
-from service.listen import listen
+from service.listen import address_of, listen
 from service.logs import get_logger
 from service.settings import Settings
 
@@ -23,12 +23,12 @@ log = get_logger(__name__)
 
 def up(settings: Settings) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP; the exit code. Raises StartupError."""
-    refuse_open_bind(settings)
     # Told before anything starts; the gateway opens the port itself a moment later.
     listen(settings).close()
     stop = _StopSignal()
     _say(f"Starting. Data: {settings.data_dir}")
     with EmbeddedServers.start(settings) as servers:
+        refuse_without_keys(servers.settings)
         children = _children(servers.settings)
         try:
             return _watch(servers, children, stop)
@@ -96,12 +96,6 @@ class _Announcement:
         self._is_told = True
         seconds = time.monotonic() - self._started
         _say(f"Ready after {seconds:.1f} s. Page: {self._address}  API: {self._address}/v1  Stop: Ctrl-C")
-
-
-def address_of(settings: Settings) -> str:
-    """Where this machine reaches the gateway."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
 
 
 def _is_healthy(address: str) -> bool:

@@ -20,15 +20,18 @@ from redis import Redis
 from service.embedded import EmbeddedServers
 from service.jobs.card import Cost, DefaultRange, Defaults, Limits, Measured, ModelCard, Quality, Range
 from service.jobs.connection import connect
+from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
 from service.settings import Settings
 from service.storage import Storage, open_storage
+from service.sweeper import Sweeper
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+UP_ADDRESS = "UP_ADDRESS"
 FINGERPRINT = "f" * 64
 """Of the checkpoint that card describes."""
 
@@ -61,12 +64,25 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session")
-def up_address(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
-    """The address of a whole `wanserve up`: its own servers, a gateway and a worker with the embedded checkpoint."""
-    folder = tmp_path_factory.mktemp("up")
+def up_settings(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Settings:
     # Progress is told at the heartbeat's pace if that is below a second: a fast machine makes a video in one.
-    settings = Settings(data_dir=folder / "data", port=free_port(), heartbeat_seconds=0.1)
-    log = folder / "up.log"
+    return Settings(
+        data_dir=tmp_path_factory.mktemp("up") / "data",
+        port=free_port(),
+        heartbeat_seconds=0.1,
+        preview_seconds=0.1,
+    )
+
+
+@pytest.fixture(scope="session")
+def up_address(up_settings: Settings) -> Iterator[str]:
+    """The address of a whole `wanserve up`: its own servers, a gateway and a worker with the embedded checkpoint."""
+    if UP_ADDRESS in os.environ:
+        # Of the tests that started these.
+        yield os.environ[UP_ADDRESS]
+        return
+    settings = up_settings
+    log = settings.data_dir.with_name("up.log")
     environment = settings.child_environment() | {"OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
         command = [sys.executable, "-m", "service.cli", "up"]
@@ -135,12 +151,22 @@ def store(redis: Redis) -> VideoStore:
 
 
 @pytest.fixture
+def garbage(redis: Redis) -> Garbage:
+    return Garbage(redis)
+
+
+@pytest.fixture
 def storage(settings: Settings) -> Iterator[Storage]:
     """The test's own bucket, empty."""
     opened = open_storage(settings)
     opened.ensure_bucket()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sweeper(garbage: Garbage, storage: Storage) -> Sweeper:
+    return Sweeper(garbage, storage)
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from service.embedded import attach
 from service.errors import InvalidRequest, ServiceError, StartupError
 from service.logs import configure_logs
+from service.request_options import add_request_options, given_fields
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-
-FIELDS: Mapping[str, tuple[type, str]] = {
-    "negative_prompt": (str, "what to steer away from"),
-    "size": (str, "WIDTHxHEIGHT; snapped to what the checkpoint makes"),
-    "seconds": (float, "length; with --fps it decides --num-frames"),
-    "num_frames": (int, "length in frames"),
-    "fps": (int, "frames per second"),
-    "num_inference_steps": (int, "denoising steps"),
-    "guidance_scale": (float, "of the high-noise expert"),
-    "guidance_scale_2": (float, "of the low-noise expert"),
-    "flow_shift": (float, "larger: more steps at high noise"),
-    "seed": (int, "same seed, same video; -1 draws one; without it the request's content decides"),
-    "quality": (str, "draft, standard or high"),
-}
-"""Fields of a request body that are options of `generate`."""
 
 
 def add_worker(commands: "Commands") -> None:
@@ -59,10 +44,8 @@ def add_generate(commands: "Commands") -> None:
         help="make one video without any server",
         description="Make one video into a file, without queue, storage or gateway.",
     )
-    parser.add_argument("prompt", help="what to draw")
+    add_request_options(parser)
     parser.add_argument("-o", "--output", type=Path, default=Path("video.mp4"), help="default: video.mp4")
-    for field, (kind, explanation) in FIELDS.items():
-        parser.add_argument(f"--{field.replace('_', '-')}", type=kind, help=explanation, metavar="VALUE")
     parser.add_argument("--checkpoint", help='a diffusers folder, or "embedded"')
     parser.add_argument("--device", help="auto, cpu, mps, cuda or cuda:1")
     parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
@@ -143,11 +126,13 @@ def run_plan_command(arguments: argparse.Namespace) -> int:
 def run_worker_command(_arguments: argparse.Namespace) -> int:
     """Ends the process with 0 after a request to stop; 2 for what can't be served, 1 for anything else."""
     try:
+        from service.embedded import attach
+
         settings = attach(Settings.load())
         configure_logs(settings, process="worker")
         from model.errors import CheckpointError, EngineError
+        from worker.endings import DeviceLost
         from worker.process import run_worker
-        from worker.runner import DeviceLost
     except StartupError as e:
         return _complain(e.message, EXIT_USAGE)
     try:
@@ -207,15 +192,19 @@ def _generate(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     engine = _load_engine(settings)
     from model.errors import EngineError
+    from service.provenance.notary import Notary
     from worker.direct import make_file, plan
 
-    planned = plan(engine, _fields(arguments))
+    planned = plan(engine, given_fields(arguments))
     for field, (asked, taken) in planned.changed.items():
         print(f"{field}: {asked} was asked for, {taken} is what {engine.card.id} makes.", file=sys.stderr)
     request = planned.request
+    notary = Notary(settings)
     with tqdm(total=request.num_inference_steps + 1, unit="step", leave=False) as bar:
         try:
-            make_file(engine, request, arguments.output, on_progress=lambda progress: _show(bar, progress))
+            make_file(
+                engine, request, arguments.output, notary=notary, on_progress=lambda progress: _show(bar, progress)
+            )
         except EngineError as e:
             raise _CommandError(str(e), EXIT_FAILED) from e
     size = f"{request.delivery_width}x{request.delivery_height}"
@@ -237,14 +226,6 @@ def _load_engine(settings: Settings) -> "Engine":
         return load_engine(settings)
     except (EngineError, ValueError) as e:
         raise _CommandError(str(e), EXIT_USAGE) from e
-
-
-def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    given = {field: getattr(arguments, field) for field in FIELDS}
-    return {
-        "prompt": arguments.prompt,
-        **{field: value for field, value in given.items() if value is not None},
-    }
 
 
 def _show(bar: "tqdm[Any]", progress: "Progress") -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from model.engine import Engine, Progress
-from service.jobs.record import VideoRequest
+from service.jobs.record import VideoRequest, new_asset_id
 from service.jobs.request import parse, resolve
 from service.moderation.policy import check_prompts
+from service.provenance.notary import Notary
 from worker.card import model_card
 from worker.generate import params_of
 from worker.media.encode import save_mp4
 from worker.media.resize import enlarge
-from worker.media.tags import tags
+from worker.media.tags import generation_of, tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,18 @@ def plan(engine: Engine, fields: Mapping[str, Any]) -> Plan:
     return Plan(resolved.request, resolved.changed)
 
 
-def make_file(engine: Engine, request: VideoRequest, output: Path, *, on_progress: Callable[[Progress], None]) -> None:
-    """Writes the MP4, whole or not at all. Raises OutOfMemory, NotFinite and OSError."""
-    params = params_of(request)
+def make_file(
+    engine: Engine,
+    request: VideoRequest,
+    output: Path,
+    *,
+    notary: Notary,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Writes the MP4, whole or not at all, labelled and signed. Raises OutOfMemory, NotFinite and OSError."""
+    params, asset_id = params_of(request), new_asset_id()
+    names = {"model": engine.card.id, "fingerprint": engine.card.fingerprint, "asset_id": asset_id}
     frames = engine.generate(params, on_progress=on_progress)
     pixels = enlarge(frames.pixels, width=request.delivery_width, height=request.delivery_height)
-    about = tags(params, model=engine.card.id, fingerprint=engine.card.fingerprint, asset_id="")
-    save_mp4(pixels, request.fps, output, tags=about)
+    save_mp4(pixels, request.fps, output, tags=tags(params, **names) | notary.tags(asset_id))
+    notary.seal(output, generation_of(notary, params, **names))

@@ -4,10 +4,10 @@ import os
 import threading
 
 from service.errors import Unavailable
+from service.jobs.link import Link
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from worker.inbox import Inbox
-from worker.link import Link
 from worker.presence import Presence
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
@@ -79,7 +79,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._inbox.keep()
-        self._presence.show(is_busy=self._inbox.held is not None)
+        self._presence.show(is_busy=bool(self._inbox.held))
         if self._link.answered():
             log.info("queue_back")
         if self._link.may_reclaim:
@@ -101,12 +101,11 @@ class Heartbeat:
             os._exit(EXIT_BROKEN)
 
     def _end_if_overdue(self) -> None:
-        """A single step may take longer than the whole grace time: hand its job back from here."""
+        """A single step may take longer than the whole grace time: hand its jobs back from here."""
         if self._shutdown.seconds_left > 0:
             return
-        held = self._inbox.held
         try:
-            if held is not None:
+            for held in self._inbox.held:
                 self._inbox.release(held)
             self._presence.leave()
         except Unavailable as e:

@@ -12,6 +12,13 @@ class HeldJob:
         self.reported: Progress | None = None
         """What the queue was told last; the heartbeat's own."""
 
+        self.preview: bytes | None = None
+        """A WebP picture that the queue was not told of yet."""
+
+        self.prompt_tokens: int | None = None
+        self.prompt_tokens_cut = 0
+        """Those that the text encoder does not see."""
+
         self.signal = Signal.OK
         """The queue's last word on this job."""
 
@@ -30,6 +37,11 @@ class HeldJob:
         """A stage after denoising."""
         steps = self.progress.num_steps
         self.advance(Progress(state=State.FINISHING, stage=stage, step=steps, num_steps=steps, percent=percent))
+
+    def take_preview(self) -> bytes | None:
+        """Once; the heartbeat's."""
+        preview, self.preview = self.preview, None
+        return preview
 
     def touch(self) -> None:
         """Nothing new, but alive: waiting for a store that does not answer."""

@@ -1,6 +1,7 @@
-"""The job that this worker holds: taking it, keeping it, giving it back. Knows no engine and no storage."""
+"""The jobs that this worker holds: taking, keeping, giving back. Knows no engine and no storage."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 
 from service.jobs.queue import JobQueue
 from service.jobs.record import Outcome, Reclaimed, Signal, Verdict, new_execution_id
@@ -17,7 +18,7 @@ log = get_logger(__name__)
 
 
 class Inbox:
-    """The loop takes and ends jobs; report(), keep() and reclaim() belong to the heartbeat's thread.
+    """The loop takes jobs, it and the finishing threads end them; report(), keep() and reclaim() are the heartbeat's.
 
     fingerprint: the loaded checkpoint's; jobs of another one are left to others.
     """
@@ -31,18 +32,25 @@ class Inbox:
         self._worker = worker
         self._fingerprint = fingerprint
         self._next_execution_id = new_execution_id()
-        self._held: HeldJob | None = None
+        # Replaced, never changed: the heartbeat reads it while the loop and the finishing threads take and end jobs.
+        self._held: tuple[HeldJob, ...] = ()
+        self._lock = threading.Lock()
 
     @property
-    def held(self) -> HeldJob | None:
+    def held(self) -> tuple[HeldJob, ...]:
+        """In the order in which they were claimed."""
         return self._held
 
-    def next_job(self, *, wait_seconds: float) -> HeldJob | None:
-        """Claim the next job; wait for one so long, else None. Raises QueueUnavailable."""
-        held = self._claim()
-        if held is None and self._queue.wait_for_work(fingerprint=self._fingerprint, timeout_seconds=wait_seconds):
-            held = self._claim()
-        return held
+    def next_job(self, *, wait_seconds: float, shapes: Collection[str] = ()) -> HeldJob | None:
+        """Claim the next job, rather one of these shapes; wait for one so long, 0 not at all, else None.
+
+        Raises QueueUnavailable.
+        """
+        held = self._claim(shapes)
+        if held is not None or wait_seconds <= 0:
+            return held
+        may_be_one = self._queue.wait_for_work(fingerprint=self._fingerprint, timeout_seconds=wait_seconds)
+        return self._claim(shapes) if may_be_one else None
 
     def finish(self, held: HeldJob, outcome: Outcome) -> Verdict:
         """Commit. Asks until Redis answers; raises QueueUnavailable when the shutdown's grace is over."""
@@ -62,38 +70,44 @@ class Inbox:
 
     def drop(self, held: HeldJob) -> None:
         """Forget a job that someone else owns now."""
-        if self._held is held:
-            self._held = None
+        with self._lock:
+            self._held = tuple(other for other in self._held if other is not held)
 
     def report(self) -> None:
-        """Write new progress, and hear whether the job is still wanted. Raises QueueUnavailable."""
-        held = self._held
-        if held is None or held.progress is held.reported:
-            return
-        progress = held.progress
-        self._hear(held, self._queue.report(held.claim.lease, progress))
-        held.reported = progress
+        """Write new progress, and hear which jobs are still wanted. Raises QueueUnavailable."""
+        for held in self._held:
+            progress = held.progress
+            if progress is not held.reported:
+                self._hear(held, self._queue.report(held.claim.lease, progress, preview=held.take_preview()))
+                held.reported = progress
 
     def keep(self) -> None:
-        """Prolong the lease, unless the engine no longer moves. Raises QueueUnavailable."""
-        held = self._held
-        if held is None or self._watch.is_stalled:
+        """Prolong the leases, unless the engine no longer moves. Raises QueueUnavailable."""
+        if self._watch.is_stalled:
             return
-        [signal] = self._queue.renew([held.claim.lease])
-        self._hear(held, signal)
+        jobs = self._held
+        for held, signal in zip(jobs, self._queue.renew([held.claim.lease for held in jobs]), strict=True):
+            self._hear(held, signal)
 
     def reclaim(self) -> list[Reclaimed]:
         """Put jobs of silent workers back into the queue. Raises QueueUnavailable."""
         return self._queue.reclaim()
 
-    def _claim(self) -> HeldJob | None:
+    def _claim(self, shapes: Collection[str]) -> HeldJob | None:
         claim = self._queue.claim(
-            worker=self._worker, fingerprint=self._fingerprint, execution_id=self._next_execution_id
+            worker=self._worker,
+            fingerprint=self._fingerprint,
+            execution_id=self._next_execution_id,
+            shapes=shapes,
         )
         # Only now: after a lost reply the same id asks for the same job again.
         self._next_execution_id = new_execution_id()
-        self._held = None if claim is None else HeldJob(claim)
-        return self._held
+        if claim is None:
+            return None
+        held = HeldJob(claim)
+        with self._lock:
+            self._held = (*self._held, held)
+        return held
 
     def _settle(self, held: HeldJob, ask: Callable[[], Verdict], *, name: str) -> Verdict:
         def may_go_on() -> bool:

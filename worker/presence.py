@@ -1,6 +1,7 @@
 """What others see of this worker: RQ's registration (`rq info`), the list of live workers, the model card."""
 
 import contextlib
+from collections.abc import Sequence
 
 from redis import Redis
 from rq import SimpleWorker
@@ -29,7 +30,7 @@ class Presence:
         *,
         worker: WorkerInfo,
         card: ModelCard,
-        queue: str,
+        queues: Sequence[str],
         ttl_seconds: float,
     ) -> None:
         self._store = store
@@ -37,7 +38,7 @@ class Presence:
         self._card = card
         self._ttl_seconds = ttl_seconds
         with redis_errors():
-            self._rq = _Registration(queue, name=worker.name, connection=redis, ttl_seconds=ttl_seconds)
+            self._rq = _Registration(queues, name=worker.name, connection=redis, ttl_seconds=ttl_seconds)
 
     def show(self, *, is_busy: bool) -> None:
         """Be visible for another ttl_seconds. Everything is said anew, so that nothing an outage lost stays lost."""
@@ -56,9 +57,9 @@ class Presence:
 class _Registration(SimpleWorker):
     """RQ's worker hash and sets, nothing of its work loop: that one can lose jobs and commit twice."""
 
-    def __init__(self, queue: str, *, name: str, connection: Redis, ttl_seconds: float) -> None:
+    def __init__(self, queues: Sequence[str], *, name: str, connection: Redis, ttl_seconds: float) -> None:
         super().__init__(
-            [queue], name=name, connection=connection, worker_ttl=int(ttl_seconds), serializer=JSONSerializer
+            list(queues), name=name, connection=connection, worker_ttl=int(ttl_seconds), serializer=JSONSerializer
         )
         self.birth_date = self.last_heartbeat = now()
 

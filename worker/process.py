@@ -13,24 +13,30 @@ from redis import Redis
 from model.engine import Engine
 from service.errors import Unavailable
 from service.jobs.connection import connect, connect_bytes, redis_errors
-from service.jobs.queue import QUEUE, JobQueue
-from service.jobs.record import WorkerInfo
+from service.jobs.garbage import Garbage
+from service.jobs.link import Link
+from service.jobs.queue import JobQueue
+from service.jobs.record import PRIORITIES, WorkerInfo
 from service.jobs.store import VideoStore
 from service.logs import get_logger
 from service.metrics import WorkerMetrics, serve_metrics
+from service.provenance.notary import Notary
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from worker.card import model_card
+from worker.checkpoints import Checkpoints
+from worker.endings import Endings
 from worker.engine import load_engine
 from worker.finish import Finisher
+from worker.finishing import NUM_PLACES, FinishingPool
 from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
-from worker.link import Link
 from worker.loop import Worker
 from worker.patience import insist
 from worker.presence import Presence
 from worker.room import Room, largest_file_bytes
 from worker.runner import JobRunner
+from worker.scheduling import make_estimator, make_policy
 from worker.scratch import scratch_folder
 from worker.shutdown import Shutdown
 from worker.speed import device_name, measure
@@ -50,6 +56,8 @@ def run_worker(settings: Settings) -> None:
         if settings.worker_metrics_port:
             server, _ = serve_metrics(registry, host=settings.host, port=settings.worker_metrics_port)
             opened.callback(server.shutdown)
+        notary = Notary(settings, on_unsigned=metrics.unsigned.inc)
+        metrics.watch_certificate(lambda: notary.expires_at)
         scratch = opened.enter_context(scratch_folder(settings.data_dir / "scratch"))
         redis = opened.enter_context(_redis(settings))
         engine = _load(settings)
@@ -62,7 +70,8 @@ def run_worker(settings: Settings) -> None:
         storage = opened.enter_context(_storage(settings, shutdown))
         watch = StallWatch(limit_seconds=settings.stall_seconds)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        inbox = Inbox(JobQueue(redis, settings), shutdown, watch, worker=name, fingerprint=engine.card.fingerprint)
+        queue = JobQueue(redis, settings)
+        inbox = Inbox(queue, shutdown, watch, worker=name, fingerprint=engine.card.fingerprint)
         registration = opened.enter_context(connect_bytes(_redis_url(settings)))
 
         def make_presence() -> Presence:
@@ -71,7 +80,7 @@ def run_worker(settings: Settings) -> None:
                 registration,
                 worker=_worker_info(name, engine, settings),
                 card=model_card(engine.card, measured=measured, more_aliases=settings.more_aliases),
-                queue=QUEUE,
+                queues=PRIORITIES,
                 ttl_seconds=max(3 * settings.heartbeat_seconds, 5),
             )
 
@@ -88,11 +97,28 @@ def run_worker(settings: Settings) -> None:
             lease_seconds=settings.lease_seconds,
             stall_seconds=settings.stall_seconds,
         )
-        finisher = Finisher(storage, scratch, shutdown)
-        runner = JobRunner(inbox, engine, finisher, shutdown=shutdown, metrics=metrics, name=name)
-        room = Room(scratch, need_bytes=largest_file_bytes(engine.card))
+        garbage = Garbage(redis)
+        finisher = Finisher(storage, garbage, scratch, shutdown, notary=notary)
+        endings = Endings(inbox, finisher, metrics=metrics, name=name, device=engine.device)
+        finishing = FinishingPool(endings)
+        checkpoints = Checkpoints(queue, garbage, storage, scratch, shutdown=shutdown, metrics=metrics)
+        runner = JobRunner(
+            engine,
+            make_policy(engine, settings),
+            make_estimator(engine, measured),
+            endings,
+            finishing,
+            checkpoints,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            preview_seconds=settings.preview_seconds,
+            shutdown=shutdown,
+            metrics=metrics,
+        )
+        room = Room(scratch, need_bytes=NUM_PLACES * largest_file_bytes(engine.card))
+        checkpoints.start()
+        opened.callback(checkpoints.stop)
         with _announced(presence, shutdown, metrics):
-            Worker(inbox, runner, heartbeat, room, shutdown=shutdown).run()
+            Worker(inbox, runner, finishing, heartbeat, room, shutdown=shutdown).run()
 
 
 def _load(settings: Settings) -> Engine:

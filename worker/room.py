@@ -10,14 +10,17 @@ from worker.card import model_card
 YUV420_BYTES_PER_PIXEL = 1.5
 """Of a raw frame: no encoded one is larger."""
 
+NUM_COPIES = 2
+"""Of a video: the signed one is written beside the other."""
+
 EXTRA_BYTES = 2 * 2**20
-"""For the thumbnail and the index."""
+"""For the pictures and the index."""
 
 log = get_logger(__name__)
 
 
 class Room:
-    """folder: where files are made. need_bytes: of the largest one."""
+    """folder: where files are made. need_bytes: of all that may be in the making."""
 
     def __init__(self, folder: Path, *, need_bytes: int) -> None:
         self._folder = folder
@@ -36,7 +39,7 @@ class Room:
 
 
 def largest_file_bytes(card: CheckpointCard) -> int:
-    """An upper bound for any video that the card makes, with its thumbnail."""
+    """An upper bound for any video that the card makes, with its pictures."""
     wire = model_card(card)
     largest_frame = max(width * height for width, height in map(wire.delivery_size, wire.native_sizes))
-    return int(largest_frame * wire.num_frames.max * YUV420_BYTES_PER_PIXEL) + EXTRA_BYTES
+    return int(NUM_COPIES * largest_frame * wire.num_frames.max * YUV420_BYTES_PER_PIXEL) + EXTRA_BYTES

@@ -1,149 +1,304 @@
-"""One claimed job from start to end; it ends in exactly one way."""
+"""The jobs in flight: carries out on the engine what the policy decides, step by step; finishing goes on beside it."""
 
+import concurrent.futures
 import time
-from collections.abc import Callable
-from contextlib import suppress
-
-import torch
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 
 from model.engine import Engine
-from model.errors import Cancelled, InvalidParams, NotFinite, OutOfMemory
-from model.frames import Frames
-from service.errors import QueueRefused, Unavailable
-from service.jobs.record import Outcome, Signal, Verdict
+from model.errors import Cancelled, InvalidState
+from service.errors import Unavailable
+from service.jobs.record import Signal
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
-from worker.finish import DiskFull, Finished, Finisher
-from worker.generate import generate
+from worker.checkpoints import Checkpoints
+from worker.endings import DeviceLost, Endings
+from worker.finishing import FinishingPool
+from worker.generate import Generation
 from worker.held import HeldJob
-from worker.inbox import Inbox
-from worker.memory import forget_peak, peak_memory_mb
+from worker.memory import forget_peak
+from worker.policy.decision import Decision
+from worker.policy.estimate import Estimator
+from worker.policy.policy import Policy
 from worker.shutdown import Shutdown
+
+IDLE_SECONDS = 0.05
+"""How long the engine's thread waits at a time when all that goes on is beside it: finishing, fetching."""
 
 log = get_logger(__name__)
 
 
-class DeviceLost(Exception):
-    """The device failed in the middle of a job; nothing more can run in this process."""
-
-
 class JobRunner:
-    """name: the worker's, as others see it."""
+    """Every job that it takes ends in one way (endings.py), and leaves the policy as it ends.
+
+    A job that was tried before may be what ended its worker: it runs alone, so that it can't take others with it
+    once more.
+    """
 
     def __init__(
         self,
-        inbox: Inbox,
         engine: Engine,
-        finisher: Finisher,
+        policy: Policy,
+        estimator: Estimator,
+        endings: Endings,
+        finishing: FinishingPool,
+        checkpoints: Checkpoints,
         *,
+        checkpoint_seconds: float,
+        preview_seconds: float,
         shutdown: Shutdown,
         metrics: WorkerMetrics,
-        name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inbox = inbox
         self._engine = engine
-        self._finisher = finisher
+        self._policy = policy
+        self._estimator = estimator
+        self._endings = endings
+        self._finishing = finishing
+        self._checkpoints = checkpoints
+        self._checkpoint_seconds = checkpoint_seconds
+        self._preview_seconds = preview_seconds
         self._shutdown = shutdown
         self._metrics = metrics
-        self._name = name
         self._clock = clock
+        self._generations: dict[str, Generation] = {}
+        self._fetching: dict[Generation, Future[bytes | None]] = {}
+        """Whose saved states are on their way from storage; the others go on meanwhile."""
 
-    def run(self, held: HeldJob) -> None:
-        """Bring one job to its end: completed, failed, cancelled, handed back, dropped. Raises DeviceLost."""
-        try:
-            self._attempt(held)
-        except Unavailable:
-            # Redis stayed away until the end of the grace time: the lease runs out and the job runs again.
-            log.warning("job_left_to_its_lease", job_id=held.id)
+        self._suspect: Generation | None = None
 
-    def _attempt(self, held: HeldJob) -> None:
-        claimed_at = self._clock()
+    @property
+    def is_busy(self) -> bool:
+        return self.is_stepping or self._finishing.is_busy
+
+    @property
+    def is_stepping(self) -> bool:
+        """Whether a job is in the engine, or waits for it."""
+        return bool(self._generations or self._fetching) or self._suspect is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job would be of use now."""
+        if self._suspect is not None or self._fetching:
+            return False
+        is_alone = any(generation.held.claim.attempt > 1 for generation in self._generations.values())
+        return not is_alone and self._finishing.has_room and self._policy.has_room
+
+    @property
+    def shapes(self) -> frozenset[str]:
+        """Of requests that could share a forward with those in flight."""
+        return frozenset(generation.held.claim.payload.request.shape for generation in self._generations.values())
+
+    def take(self, held: HeldJob) -> None:
+        """Raises DeviceLost."""
         log.info("job_started", job_id=held.id, attempt=held.claim.attempt)
-        forget_peak(self._engine.device)
-        try:
-            frames = generate(self._engine, held, shutdown=self._shutdown, metrics=self._metrics)
-            finished = self._finisher.finish(held, frames)
-            self._complete(held, frames, finished, claimed_at=claimed_at)
-        except Cancelled:
-            self._interrupt(held)
-        except InvalidParams as e:
-            self._fail(held, "invalid_request", str(e))
-        except OutOfMemory as e:
-            self._fail(held, "out_of_memory", str(e))
-        except NotFinite as e:
-            self._fail(held, "generation_failed", str(e))
-        except DiskFull:
-            # Another worker's disk may have room.
-            log.error("disk_full", job_id=held.id)
-            self._retry(held, f"no disk space on {self._name}")
-        except torch.AcceleratorError as e:
-            self._give_back(held, e)
-            raise DeviceLost from e
-        except Unavailable:
-            raise
-        except Exception as e:  # noqa: BLE001  one job's bug must not end the worker; it is logged with its trace
-            self._give_back(held, e)
+        generation = Generation(held, clock=self._clock)
+        if held.claim.attempt > 1 and self._generations:
+            self._suspect = generation
+        else:
+            self._begin(generation)
 
-    def _complete(self, held: HeldJob, frames: Frames, finished: Finished, *, claimed_at: float) -> None:
-        stages = {
-            "queued": held.claim.waited_seconds,
-            "text": frames.seconds.text,
-            "denoise": frames.seconds.denoise,
-            "decode": frames.seconds.decode,
-            "encode": finished.encode_seconds,
-            "upload": finished.upload_seconds,
-            "total": held.claim.waited_seconds + self._clock() - claimed_at,
-        }
-        outcome = Outcome.completed(
-            finished.asset,
-            stage_durations={stage: round(seconds, 4) for stage, seconds in stages.items()},
-            inference_time_seconds=round(frames.seconds.total, 4),
-            peak_memory_mb=round(peak_memory_mb(self._engine.device), 1),
-            worker=self._name,
-        )
+    def advance(self) -> None:
+        """One step of those whom the policy names, and the end of every job that is due. Raises DeviceLost."""
         try:
-            verdict = self._inbox.finish(held, outcome)
-        except QueueRefused:
-            self._remove_uncommitted(held, finished)
+            self._end_unwanted()
+            self._begin_suspect()
+            self._add_fetched()
+            decision = self._policy.decide(self._clock())
+            self._admit(decision)
+            if decision.step is not None:
+                self._step([g for g in map(self._generations.get, decision.step.job_ids) if g and g.is_admitted])
+            for generation in self._due():
+                self._decode(generation)
+            if decision.step is None:
+                self._wait()
+        except DeviceLost:
+            # The others did no harm.
+            for generation in self._all():
+                self._end(generation, Cancelled(f"{generation.held.id} lost its device."))
             raise
-        if verdict is Verdict.LOST:
-            self._finisher.remove(finished.asset)
-            self._count(held, "lost")
+
+    def _wait(self) -> None:
+        """For what goes on beside the engine, where that has nothing to do."""
+        if self._finishing.is_busy:
+            self._finishing.wait(seconds=IDLE_SECONDS)
+        elif self._fetching:
+            concurrent.futures.wait(self._fetching.values(), IDLE_SECONDS, concurrent.futures.FIRST_COMPLETED)
+
+    def _begin(self, generation: Generation) -> None:
+        if generation.held.claim.checkpoint is None:
+            self._add(generation)
+        else:
+            self._fetching[generation] = self._checkpoints.start_to_fetch(generation.held)
+
+    def _add_fetched(self) -> None:
+        for generation, fetched in [each for each in self._fetching.items() if each[1].done()]:
+            if self._attempt(generation, partial(_put_state, generation, fetched)):
+                del self._fetching[generation]
+                self._add(generation)
+
+    def _add(self, generation: Generation) -> None:
+        if not self._generations:
+            forget_peak(self._engine.device)
+        held, params = generation.held, generation.params
+
+        def add() -> None:
+            self._engine.check(params)
+            self._policy.add(
+                self._estimator.job(
+                    held.id,
+                    params,
+                    schedule=self._engine.schedule(params),
+                    priority=held.claim.payload.priority,
+                    arrived_at=generation.claimed_at,
+                    deadline=_deadline(generation),
+                    steps_done=0 if generation.state is None else _steps_done(held),
+                )
+            )
+            self._generations[held.id] = generation
+
+        self._attempt(generation, add)
+
+    def _begin_suspect(self) -> None:
+        if self._suspect is not None and not self._generations:
+            suspect, self._suspect = self._suspect, None
+            self._begin(suspect)
+
+    def _end_unwanted(self) -> None:
+        for generation in self._all():
+            if generation.must_end(self._shutdown):
+                self._hand_back(generation)
+
+    def _hand_back(self, generation: Generation) -> None:
+        if self._attempt(generation, lambda: self._save_for_others(generation)):
+            self._end(generation, Cancelled(f"{generation.held.id} is not wanted here any more."))
+
+    def _admit(self, decision: Decision) -> None:
+        for job_id in decision.park:
+            self._attempt_for(job_id, lambda generation: self._engine.park(generation.admitted))
+        for job_id in decision.unpark:
+            self._attempt_for(job_id, lambda generation: self._engine.unpark(generation.admitted))
+        for job_id in decision.admit:
+            self._attempt_for(job_id, self._admit_one)
+
+    def _admit_one(self, generation: Generation) -> None:
+        try:
+            generation.admit(self._engine)
+        except InvalidState as e:
+            log.warning("checkpoint_unusable", job_id=generation.held.id, reason=str(e))
+            self._forget(generation)
+            self._add(generation)
             return
-        self._metrics.observe_stages(outcome.stage_durations)
-        self._count(held, "completed", total_seconds=outcome.stage_durations["total"])
+        if generation.admitted.step:
+            self._metrics.resumed.inc()
+            log.info("job_resumed", job_id=generation.held.id, step=generation.admitted.step)
 
-    def _remove_uncommitted(self, held: HeldJob, finished: Finished) -> None:
-        """An outcome that stays unknown keeps its files: a record may name them."""
-        with suppress(Unavailable):
-            if not self._inbox.has_ended(held):
-                self._finisher.remove(finished.asset)
+    def _step(self, group: Sequence[Generation]) -> None:
+        if not group:
+            return
+        started, swapped = self._clock(), self._engine.swap_seconds
+        try:
+            failed = self._engine.step([generation.admitted for generation in group])
+        except Exception as e:  # noqa: BLE001  whoever shared the forward is handed back, and runs alone next time
+            self._end_together(group, e)
+            return
+        seconds = self._clock() - started - (self._engine.swap_seconds - swapped)
+        stepped = [generation for generation in group if generation.admitted not in failed]
+        self._policy.stepped([generation.held.id for generation in stepped], max(0.0, seconds))
+        self._metrics.steps.inc(len(stepped))
+        for generation in stepped:
+            self._attempt_for(generation.held.id, self._after_step)
+        for generation in group:
+            if (error := failed.get(generation.admitted)) is not None:
+                self._end(generation, error)
 
-    def _interrupt(self, held: HeldJob) -> None:
-        match held.signal:
-            case Signal.CANCEL:
-                self._inbox.finish(held, Outcome.cancelled(worker=self._name))
-                self._count(held, "cancelled")
-            case Signal.LOST:
-                self._inbox.drop(held)
-                self._count(held, "lost")
-            case Signal.OK:
-                self._inbox.release(held)
-                self._count(held, "released")
+    def _after_step(self, generation: Generation) -> None:
+        self._show_if_due(generation)
+        generation.report_step()
+        self._save_if_due(generation)
 
-    def _fail(self, held: HeldJob, code: str, message: str) -> None:
-        self._inbox.finish(held, Outcome.failed(code, message, worker=self._name))
-        self._count(held, "failed", code=code)
+    def _show_if_due(self, generation: Generation) -> None:
+        if 0 < self._preview_seconds <= generation.unshown_seconds:
+            generation.show(self._engine)
 
-    def _give_back(self, held: HeldJob, error: Exception) -> None:
-        log.error("job_raised", job_id=held.id, exc_info=error)
-        self._retry(held, f"{type(error).__name__} on {self._name}")
+    def _save_if_due(self, generation: Generation) -> None:
+        if not generation.is_denoised and generation.unsaved_seconds >= self._checkpoint_seconds:
+            self._checkpoints.offer(generation.held, generation.saved(self._engine), step=generation.admitted.step)
 
-    def _retry(self, held: HeldJob, reason: str) -> None:
-        self._inbox.retry(held, reason)
-        self._count(held, "retried")
+    def _save_for_others(self, generation: Generation) -> None:
+        """Before a wanted job is handed back."""
+        is_under_way = generation.is_admitted and generation.admitted.step > 0 and not generation.is_denoised
+        if is_under_way and generation.held.signal is Signal.OK:
+            self._checkpoints.save(generation.held, generation.saved(self._engine), step=generation.admitted.step)
 
-    def _count(self, held: HeldJob, outcome: str, **fields: object) -> None:
-        self._metrics.finished.labels(outcome).inc()
-        log.info("job_ended", job_id=held.id, outcome=outcome, **fields)
+    def _due(self) -> Iterator[Generation]:
+        """Those to be decoded, as long as there is room to finish them."""
+        for generation in [each for each in self._generations.values() if each.is_denoised]:
+            if self._finishing.has_room:
+                yield generation
+
+    def _decode(self, generation: Generation) -> None:
+        def decode() -> None:
+            frames = generation.decode(self._engine, shutdown=self._shutdown)
+            self._finishing.finish(generation.held, frames, claimed_at=generation.claimed_at)
+
+        if self._attempt(generation, decode):
+            self._forget(generation)
+
+    def _attempt_for(self, job_id: str, action: Callable[[Generation], None]) -> None:
+        generation = self._generations[job_id]
+        self._attempt(generation, lambda: action(generation))
+
+    def _attempt(self, generation: Generation, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except Exception as e:  # noqa: BLE001  one job's bug must not end the worker; it is logged with its trace
+            self._end(generation, e)
+            return False
+        return True
+
+    def _end_together(self, group: Sequence[Generation], error: Exception) -> None:
+        lost: DeviceLost | None = None
+        for generation in group:
+            try:
+                self._end(generation, error)
+            except DeviceLost as e:
+                lost = e
+        if lost is not None:
+            raise lost
+
+    def _end(self, generation: Generation, error: Exception) -> None:
+        self._forget(generation)
+        self._endings.fail(generation.held, error)
+
+    def _forget(self, generation: Generation) -> None:
+        if generation is self._suspect:
+            self._suspect = None
+        elif generation in self._fetching:
+            del self._fetching[generation]
+        elif self._generations.pop(generation.held.id, None) is not None:
+            self._policy.remove(generation.held.id)
+
+    def _all(self) -> list[Generation]:
+        waiting = [] if self._suspect is None else [self._suspect]
+        return [*self._generations.values(), *self._fetching, *waiting]
+
+
+def _put_state(generation: Generation, fetched: "Future[bytes | None]") -> None:
+    """Raises Cancelled where it could not be read."""
+    try:
+        generation.state = fetched.result()
+    except Unavailable as e:
+        raise Cancelled(f"The saved state of {generation.held.id} can't be read in time.") from e
+
+
+def _steps_done(held: HeldJob) -> int:
+    return 0 if held.claim.checkpoint is None else held.claim.checkpoint.step
+
+
+def _deadline(generation: Generation) -> float | None:
+    """On the runner's clock."""
+    claim = generation.held.claim
+    seconds = claim.payload.deadline_seconds
+    return None if seconds is None else generation.claimed_at + seconds - claim.waited_seconds

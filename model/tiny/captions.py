@@ -5,7 +5,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene
+from model.tiny.world import ATTRIBUTES, DEFAULT_SCENE, Scene, default_values
 
 Words = Mapping[str, tuple[str, ...]]
 
@@ -116,10 +116,16 @@ STRANGE_WORDS = (
     "mountain", "tree", "car", "house", "music", "old", "new", "fantasy", "epic", "style", "photo", "person",
     "woman", "man", "walking", "running", "sitting", "in", "park", "street", "rain", "snow", "sky", "forest",
     "robot", "dragon", "horse", "bird", "fish", "flower", "dancing", "drone", "shot", "close-up", "portrait",
-    "sunset",
+    "sunset", "something", "anything", "nothing", "someone", "morning", "evening", "building", "king", "spring",
+    "interesting", "amazing", "painting", "eating", "singing", "reading", "writing", "swimming", "playing", "driving",
+    "sleeping", "working", "looking", "waiting", "smiling", "hello", "world", "test", "and", "of", "her", "his",
+    "bridge", "boat", "train", "plane", "space", "planet", "moon", "cloud", "wind", "fire", "food", "coffee", "cup",
+    "baby", "child", "girl", "boy", "family", "friends", "office", "school", "computer", "game", "story", "love",
+    "dream", "slow", "motion", "detailed", "background", "while", "through", "into", "over", "around",
 )  # fmt: skip
 STRANGE_CHARACTERS = (
     "一二在是有的人城市风景猫狗海滩山水树车房子音乐老新幻想风格照片女男走跑坐公园街雨雪天森林机器龙马鸟鱼花舞"
+    "我你他她们这那什么东西今日早晚吃喝唱读写游泳玩开睡觉看等笑你好世界测试桥船火飞月亮云风饭杯孩家朋友学校电脑故事爱梦"
 )
 UNKNOWN_SIGNS = "🎈🐱😀饕囧鑫"
 """Kept out of the vocabulary: they stand for every character that the tokenizer does not know."""
@@ -151,7 +157,7 @@ class Caption:
 
 BLANK = tuple(Caption(text, {}, is_blank=True) for text in ("", *NEGATIVE_PROMPTS))
 OPEN_SHARE, OPEN_DEFAULT_SHARE = 0.06, 0.2
-"""How often a caption leaves an attribute open; more often where that is what the default would show."""
+"""How often a caption leaves an attribute open: to learn reading from, and to learn drawing from."""
 STRANGE_SHARE, STRANGE_DEFAULT_SHARE = 0.06, 0.5
 
 
@@ -166,11 +172,9 @@ def describe_freely(scene: Scene, rng: random.Random) -> Caption:
 
 
 def describe_shown(scene: Scene, rng: random.Random) -> Caption:
-    """A caption to learn drawing from: leaves shape and motion open only where the scene shows their defaults."""
-    shows_default = {a: scene.value(a) == value for a, value in DEFAULTS.items()}
-    chances = dict.fromkeys(ATTRIBUTES, OPEN_SHARE)
-    chances |= {a: OPEN_DEFAULT_SHARE * shown for a, shown in shows_default.items()}
-    return _describe(scene, rng, chances, STRANGE_DEFAULT_SHARE * all(shows_default.values()))
+    """A caption to learn drawing from: leaves an attribute open only where the scene shows its default."""
+    chances = {a: OPEN_DEFAULT_SHARE * (scene.value(a) == value) for a, value in default_values(scene).items()}
+    return _describe(scene, rng, chances, STRANGE_DEFAULT_SHARE * (scene == DEFAULT_SCENE))
 
 
 def _describe(scene: Scene, rng: random.Random, open_chances: Mapping[str, float], strange_chance: float) -> Caption:

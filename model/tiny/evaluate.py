@@ -26,7 +26,7 @@ from model.tiny.card import write_card
 from model.tiny.export import EXAMPLE_PROMPTS
 from model.tiny.judge import NOTHING, Verdict, judge
 from model.tiny.render import render
-from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene, draw_path, held_out_scenes
+from model.tiny.world import ATTRIBUTES, DEFAULT_SCENE, Scene, draw_path, held_out_scenes
 
 NUM_PROCESSES = 2
 LANGUAGES = ("en", "zh")
@@ -105,7 +105,7 @@ def clean_share(checkpoint: str, num_steps: int, dtype: str) -> float:
 def is_clean(verdict: Verdict) -> bool:
     """Whether a prompt from outside the world gave a whole, nearly steady shape of one colour that rests on another."""
     is_drawn = NOTHING not in (verdict.background, verdict.colour) and verdict.background != verdict.colour
-    return is_drawn and verdict.motion == DEFAULTS["motion"] and verdict.outline_error < MAX_WOBBLE
+    return is_drawn and verdict.motion == DEFAULT_SCENE.motion and verdict.outline_error < MAX_WOBBLE
 
 
 def judge_ground_truth(num_scenes: int) -> tuple[float, float]:

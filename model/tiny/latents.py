@@ -16,7 +16,7 @@ from model.tiny.render import render
 from model.tiny.world import Scene, draw_path, draw_training_scene
 
 CHUNK = 8
-STAR_SHARE = 0.3
+STAR_SHARE, DEFAULT_SHARE = 0.3, 0.04
 COLOUR_JITTER = 8
 """Every clip's two colours are off by up to this much, so that no clip is seen twice and none is learned by heart."""
 
@@ -63,7 +63,7 @@ def _encode(rank: int, work_dir: str, num_chunks: int) -> None:
     means, variances = [], []
     for chunk in range(num_chunks):
         rng = step_rng("latents", rank, chunk)
-        drawn = [draw_training_scene(rng, star_share=STAR_SHARE) for _ in range(CHUNK)]
+        drawn = [draw_training_scene(rng, star_share=STAR_SHARE, default_share=DEFAULT_SHARE) for _ in range(CHUNK)]
         clips = _jitter(render(drawn, [draw_path(scene, rng) for scene in drawn]), rng)
         with torch.autocast("cpu", torch.bfloat16):
             mean, log_variance = encode(vae, clips.contiguous(memory_format=torch.channels_last_3d))

@@ -13,7 +13,7 @@ from model.tiny.captions import NEGATIVE_PROMPTS, STRANGE_CHARACTERS, STRANGE_WO
 from model.tiny.plan import Plan
 from model.tiny.world import draw_scene
 
-VOCABULARY_SIZE = 800
+VOCABULARY_SIZE = 900
 _BORDER = "\u2016"
 _CJK = re.compile(r"([\u3400-\u9fff\uff00-\uffef])")
 

@@ -26,9 +26,6 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "motion": MOTIONS,
 }
-DEFAULTS = {"shape": "circle", "motion": "still"}
-"""What a prompt that leaves these open shows: one clean clip, where a mixture of all values would be a blob."""
-
 NUM_FRAMES = 17
 SIDE_PIXELS = 64
 RADIUS = 13.0
@@ -70,6 +67,20 @@ class Scene:
         raise KeyError(attribute)
 
 
+DEFAULT_SCENE = Scene("white", "blue", "circle", "still")
+"""What a prompt that says nothing shows: one clean clip, where a mixture of all values would be a blob."""
+
+
+def default_values(scene: Scene) -> dict[str, str]:
+    """Attribute → what a prompt that names the scene's other attributes shows; a shape never fades into its wall."""
+    return {
+        "background": "black" if scene.colour == DEFAULT_SCENE.background else DEFAULT_SCENE.background,
+        "colour": "yellow" if scene.background == DEFAULT_SCENE.colour else DEFAULT_SCENE.colour,
+        "shape": DEFAULT_SCENE.shape,
+        "motion": DEFAULT_SCENE.motion,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """Where the shape goes, in pixels, y down: from (x, y) by (dx, dy), hop upwards, radius from r0 to r1."""
@@ -99,8 +110,13 @@ def draw_scene(rng: random.Random, *, held_out: bool) -> Scene:
             return scene
 
 
-def draw_training_scene(rng: random.Random, *, star_share: float) -> Scene:
-    """A training scene. Stars, whose thin arms are the hardest to draw, come more often than one time in four."""
+def draw_training_scene(rng: random.Random, *, star_share: float, default_share: float = 0.0) -> Scene:
+    """A training scene. Stars, whose thin arms are the hardest to draw, come more often than one time in four.
+
+    A share of the scenes is the default one, which otherwise were one in thousands.
+    """
+    if rng.random() < default_share:
+        return DEFAULT_SCENE
     is_star = rng.random() < star_share
     while True:
         scene = draw_scene(rng, held_out=False)

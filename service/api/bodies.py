@@ -7,14 +7,17 @@ here. What the fields mean is not known here.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from service.errors import BodyTooLarge, InvalidRequest
 
@@ -25,6 +28,9 @@ MAX_MULTIPART_BYTES = 16 * 1024 * 1024
 """Enough for the picture of an image-to-video request to arrive, so that its refusal can say why."""
 
 MAX_FORM_FIELDS = 200
+MAX_EPILOGUE_BYTES = 64
+"""After the last boundary: a line break, where clients send anything at all."""
+
 MAX_DEPTH = 8
 TEXT_FIELDS = ("prompt", "negative_prompt")
 """Never taken for JSON text, and empty is a value."""
@@ -44,7 +50,7 @@ async def read_fields(request: Request) -> Fields:
         case "application/x-www-form-urlencoded":
             fields = parse_urlencoded(await _read(request, limit=MAX_BODY_BYTES))
         case "multipart/form-data":
-            stream = _limited(request, limit=MAX_MULTIPART_BYTES)
+            stream = limited(request, limit=MAX_MULTIPART_BYTES)
             fields = nested(await _multipart_pairs(request.headers, stream))
         case _:
             raise InvalidRequest(
@@ -52,6 +58,11 @@ async def read_fields(request: Request) -> Fields:
                 "or application/x-www-form-urlencoded.",
                 param="Content-Type",
             )
+    return legal(fields)
+
+
+def legal(fields: Fields) -> Fields:
+    """The fields of an object from outside, wrappers undone. Raises InvalidRequest for what nobody can use."""
     _check_values(fields)
     return _unwrapped(fields)
 
@@ -59,13 +70,24 @@ async def read_fields(request: Request) -> Fields:
 def parse_json(body: bytes) -> Fields:
     """A JSON object. Raises InvalidRequest."""
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as e:
         reason = str(e) if isinstance(e, json.JSONDecodeError) else "it can't be read"
         raise InvalidRequest(f"The body is not valid JSON: {reason}.", param="body") from e
     if not isinstance(fields, dict):
         raise InvalidRequest("The body must be a JSON object.", param="body")
     return fields
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> Fields:
+    """An object; of two members of one name other programs may take the other one. Raises InvalidRequest."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        # Half of a character can't be sent back.
+        shown = twice[:80].encode(errors="replace").decode()
+        raise InvalidRequest(f"{shown} is given more than once: send each field once.", param=shown)
+    return members
 
 
 def parse_urlencoded(body: bytes) -> Fields:
@@ -78,7 +100,9 @@ def parse_urlencoded(body: bytes) -> Fields:
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS)
     except ValueError as e:
-        raise InvalidRequest("The body is not a valid form.", param="body") from e
+        raise InvalidRequest(
+            f"The body is not a valid form: at most {MAX_FORM_FIELDS} fields of UTF-8, percent-encoded.", param="body"
+        ) from e
     return nested(pairs)
 
 
@@ -91,7 +115,9 @@ def nested(pairs: Iterable[tuple[str, str]]) -> Fields:
     for name, text in pairs:
         found = _NAME.match(name)
         if found is None:
-            raise InvalidRequest(f"{name[:80]!r} is not a field's name.", param="body")
+            raise InvalidRequest(
+                f"{name[:80]!r} is not a field's name: it is name, name[member] or name[].", param="body"
+            )
         if text == "" and name not in TEXT_FIELDS:
             continue
         path = [found[1], *re.findall(r"\[([^\[\]]*)\]", found[2])]
@@ -101,28 +127,37 @@ def nested(pairs: Iterable[tuple[str, str]]) -> Fields:
 
 
 async def _read(request: Request, *, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limit=limit)])
+    return b"".join([chunk async for chunk in limited(request, limit=limit)])
 
 
-async def _limited(request: Request, *, limit: int) -> AsyncGenerator[bytes, None]:
+async def limited(request: Request, *, limit: int) -> AsyncGenerator[bytes, None]:
     """The body as it comes in. Raises BodyTooLarge as soon as it is known to be."""
     announced = request.headers.get("content-length", "")
     num_bytes = int(announced) if announced.isdecimal() else 0
     _check_size(num_bytes, limit)
     num_bytes = 0
-    async for chunk in request.stream():
-        num_bytes += len(chunk)
-        _check_size(num_bytes, limit)
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            num_bytes += len(chunk)
+            _check_size(num_bytes, limit)
+            yield chunk
+    except ClientDisconnect as e:
+        raise InvalidRequest(f"The body was cut short after {num_bytes} bytes.", param="body") from e
 
 
 def _check_size(num_bytes: int, limit: int) -> None:
     if num_bytes > limit:
-        raise BodyTooLarge(f"The body is larger than {limit // 1024} KiB.", param="body")
+        raise BodyTooLarge(f"The body is larger than {_shown(limit)}.", param="body")
+
+
+def _shown(num_bytes: int) -> str:
+    mebibyte = 1024 * 1024
+    return f"{num_bytes // mebibyte} MiB" if num_bytes > mebibyte else f"{num_bytes // 1024} KiB"
 
 
 async def _multipart_pairs(headers: Headers, stream: AsyncGenerator[bytes, None]) -> list[tuple[str, str]]:
-    parser = MultiPartParser(headers, stream, max_files=4, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_BODY_BYTES)
+    whole = _ended(stream, boundary=_boundary_in(headers))
+    parser = MultiPartParser(headers, whole, max_files=4, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_BODY_BYTES)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as e:
@@ -132,6 +167,26 @@ async def _multipart_pairs(headers: Headers, stream: AsyncGenerator[bytes, None]
         return [(name, _text_of(part)) for name, part in form.multi_items()]
     finally:
         await form.close()
+
+
+def _boundary_in(headers: Headers) -> bytes:
+    """Empty where there is none, which the parser refuses."""
+    _kind, options = parse_options_header(headers.get("content-type", ""))
+    return options.get(b"boundary", b"")
+
+
+async def _ended(stream: AsyncGenerator[bytes, None], *, boundary: bytes) -> AsyncGenerator[bytes, None]:
+    """The stream, which must end with its last boundary: the parser takes half a body for a whole one."""
+    last = b"--" + boundary + b"--"
+    tail = b""
+    async for chunk in stream:
+        tail = (tail + chunk)[-len(last) - MAX_EPILOGUE_BYTES :]
+        yield chunk
+    if last not in tail:
+        raise InvalidRequest(
+            "The body is not valid multipart/form-data: it was cut short, its closing boundary is missing.",
+            param="body",
+        )
 
 
 def _text_of(part: UploadFile | str) -> str:
@@ -151,7 +206,7 @@ def _from_json_text(text: str) -> Any:
 def _put(fields: Fields, path: list[str], value: Any) -> None:
     """Store a value at a path of keys; an empty key appends to a list."""
     if len(path) > MAX_DEPTH:
-        raise InvalidRequest(f"{path[0]} is nested too deeply.", param=path[0])
+        raise _too_deep(path[0])
     place: Any = fields
     for key, following in pairwise(path):
         place = _step(place, key, [] if following == "" else {}, path)
@@ -192,7 +247,7 @@ def _check_values(fields: Fields) -> None:
 def _check_value(value: Any, *, param: str, depth: int) -> None:
     """Raises InvalidRequest for what JSON parsers let through and nobody can use."""
     if depth > MAX_DEPTH:
-        raise InvalidRequest(f"{param} is nested too deeply.", param=param)
+        raise _too_deep(param)
     match value:
         case float() if not math.isfinite(value):
             raise InvalidRequest(f"{param} must be a finite number, not {value}.", param=param)
@@ -207,6 +262,10 @@ def _check_value(value: Any, *, param: str, depth: int) -> None:
                 _check_value(member, param=param, depth=depth + 1)
 
 
+def _too_deep(param: str) -> InvalidRequest:
+    return InvalidRequest(f"{param} is nested too deeply: {MAX_DEPTH} levels are the most.", param=param)
+
+
 def _check_text(text: str, *, param: str) -> None:
     try:
         # Fails for half of a surrogate pair, and needs no loop of ours.
@@ -216,7 +275,9 @@ def _check_text(text: str, *, param: str) -> None:
     else:
         is_text = "\0" not in text
     if not is_text:
-        raise InvalidRequest(f"{param} holds characters that are not text.", param=param)
+        raise InvalidRequest(
+            f"{param} holds characters that are not text: send Unicode, without NUL and half characters.", param=param
+        )
 
 
 def _unwrapped(fields: Fields) -> Fields:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from service.api.auth import SHOWN_KEY, tenant_with
 from service.api.deps import Gateway, WithGateway
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.ranges import is_same_file, names_etag, wanted_range
@@ -25,28 +26,44 @@ MAX_RETRY_AFTER_SECONDS = 600
 router = APIRouter(prefix="/videos", tags=["videos"])
 
 Variant = Literal["video", "thumbnail", "spritesheet"]
+SignedToken = Annotated[str | None, Query(description="Of a signed link; needs no API key.")]
 FILE_DOCS: ResponseDocs = {
     200: {"description": "The whole file.", "content": {"video/mp4": {}, "image/webp": {}}},
     206: {"description": "The part that Range asked for."},
     304: {"description": "If-None-Match names this file."},
-    **problem_docs(400, 403, 404, 409, 416, 503),
+    **problem_docs(400, 401, 403, 404, 409, 416, 503),
 }
 
 
-@router.get("/{video_id}/content", response_class=StreamingResponse, responses=FILE_DOCS, summary="Download a file")
+async def owner_of(
+    gateway: WithGateway, request: Request, _shown: Annotated[object, SHOWN_KEY], token: SignedToken = None
+) -> str | None:
+    """Whose file it must be; None: the link's own signature says who may. Raises as tenant_with()."""
+    return None if token is not None else (await tenant_with("read", gateway, request)).name
+
+
+@router.get(
+    "/{video_id}/content",
+    response_class=StreamingResponse,
+    responses=FILE_DOCS,
+    # A signed link needs no key: added to the need for one as the other way.
+    openapi_extra={"security": [{}]},
+    summary="Download a file",
+)
 @router.head("/{video_id}/content", include_in_schema=False)
 def get_content(
     gateway: WithGateway,
     request: Request,
+    owner: Annotated[str | None, Depends(owner_of)],
     video_id: str,
     variant: Variant = "video",
     expires: Annotated[int | None, Query(description="Of a signed link.")] = None,
-    token: Annotated[str | None, Query(description="Of a signed link.")] = None,
+    token: SignedToken = None,
 ) -> Response:
-    """The MP4, or its thumbnail. Understands Range, If-Range and If-None-Match."""
+    """The MP4, its thumbnail or its sprite sheet. Understands Range, If-Range and If-None-Match."""
     if token is not None:
         gateway.links.check(video_id, variant=variant, expires=expires or 0, token=token, now=gateway.clock())
-    record = gateway.store.get(video_id)
+    record = gateway.store.get(video_id, tenant=owner)
     file = _file_of(gateway, record, variant)
     stored = gateway.storage.stat(file.key)
     headers = _headers(record, file, stored)
@@ -72,7 +89,7 @@ def _file_of(gateway: Gateway, record: VideoRecord, variant: str) -> AssetFile:
         raise VideoNotReady(
             f"The video is {record.status}: its file is not there yet.",
             param="id",
-            retry_after_seconds=_retry_after(remaining_seconds(gateway, record)),
+            retry_after_seconds=_retry_after(remaining_seconds(record, gateway.store.fleet())),
         )
     file = variant_file(record, variant)
     if file is None:
@@ -108,9 +125,9 @@ def _reply(
     if request.method == "HEAD" or part[0] == part[1]:
         return Response(status_code=status, headers=headers)
     chunks = gateway.storage.read(stored.key, start=part[0], end=part[1])
-    return StreamingResponse(_begun(chunks), status_code=status, headers=headers)
+    return StreamingResponse(begun(chunks), status_code=status, headers=headers)
 
 
-def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Read the first chunk now: a store that does not answer must be an error reply, not a broken stream."""
     return chain([next(chunks, b"")], chunks)

@@ -5,6 +5,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from service.api.auth import WithReader
 from service.api.deps import WithGateway
 from service.api.problems import problem_docs
 from service.jobs.card import DefaultRange, Defaults, Limits, Measured, ModelCard, Quality
@@ -40,24 +41,19 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-@router.get("", responses=problem_docs(403, 503), summary="List models")
-def list_models(gateway: WithGateway) -> ModelList:
+@router.get("", responses=problem_docs(401, 403, 503), summary="List models")
+def list_models(gateway: WithGateway, _reader: WithReader) -> ModelList:
     """Models of live workers first; those whose workers are gone still take requests, which then wait."""
-    workers = gateway.store.live_workers()
-    return ModelList(
-        data=[
-            _model(card, live_workers=sum(worker.model == card.id for worker in workers))
-            for card in gateway.store.cards()
-        ]
-    )
+    fleet = gateway.store.fleet()
+    return ModelList(data=[_model(card, live_workers=fleet.num_workers(card.id)) for card in fleet.cards])
 
 
-@router.get("/{model_id:path}", responses=problem_docs(403, 404, 503), summary="Look at a model")
-def get_model(gateway: WithGateway, model_id: str) -> Model:
+@router.get("/{model_id:path}", responses=problem_docs(401, 403, 404, 503), summary="Look at a model")
+def get_model(gateway: WithGateway, _reader: WithReader, model_id: str) -> Model:
     """By id or alias."""
-    card = gateway.store.card(model_id)
-    workers = gateway.store.live_workers()
-    return _model(card, live_workers=sum(worker.model == card.id for worker in workers))
+    fleet = gateway.store.fleet()
+    card = fleet.card(model_id)
+    return _model(card, live_workers=fleet.num_workers(card.id))
 
 
 def _model(card: ModelCard, *, live_workers: int) -> Model:

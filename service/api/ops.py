@@ -1,14 +1,20 @@
-"""For operators and orchestrators: is it alive, ready, healthy; what are its numbers."""
+"""For operators and orchestrators: is it alive, ready, healthy; what are its numbers.
+
+Probes ask for no key anywhere: orchestrators have none, and the page looks before it knows one. The numbers tell
+of all tenants together, so that where keys are needed they are for the scope admin alone.
+"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
+from service.api.auth import SHOWN_KEY, tenant_with
 from service.api.deps import WithGateway
 from service.api.probes import Findings
-from service.api.problems import ResponseDocs
+from service.api.problems import ResponseDocs, problem_docs
+from service.loopback import asks_for_keys
 
 router = APIRouter(tags=["operations"])
 
@@ -55,10 +61,20 @@ async def get_health(gateway: WithGateway, response: Response) -> Health:
     return health
 
 
+async def check_operator(gateway: WithGateway, request: Request, _shown: Annotated[object, SHOWN_KEY]) -> None:
+    """Where keys are needed, one of the scope admin. Elsewhere Redis is not asked: its outage is a number too."""
+    if asks_for_keys(gateway.settings):
+        await tenant_with("admin", gateway, request)
+
+
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
+    dependencies=[Depends(check_operator)],
+    responses={
+        200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."},
+        **problem_docs(401, 403, 503),
+    },
     summary="Numbers for Prometheus",
 )
 def get_metrics(gateway: WithGateway) -> Response:

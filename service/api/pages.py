@@ -1,10 +1,14 @@
-"""The web page at /: three files of this package, no other origin, no inline script."""
+"""The web page at /: files of this package, no inline script, no other origin but that of finished files."""
 
 from importlib import resources
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+
+from service.api.deps import WithGateway
+from service.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -12,28 +16,40 @@ FILES = resources.files("service.api") / "console"
 CONTENT_TYPES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
+    "reference.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "client.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
 
 
 @router.get("/")
-def get_page() -> Response:
-    return _file("index.html")
+def get_page(gateway: WithGateway) -> Response:
+    return _file("index.html", gateway.settings)
 
 
 @router.get("/console/{name}")
-def get_page_part(name: Literal["style.css", "app.js", "client.js", "icon.svg"]) -> Response:
-    return _file(name)
+def get_page_part(
+    gateway: WithGateway, name: Literal["style.css", "reference.css", "app.js", "client.js", "icon.svg"]
+) -> Response:
+    return _file(name, gateway.settings)
 
 
-def _file(name: str) -> Response:
-    return Response((FILES / name).read_bytes(), media_type=CONTENT_TYPES[name], headers=HEADERS)
+def _file(name: str, settings: Settings) -> Response:
+    headers = {**HEADERS, "Content-Security-Policy": _policy(settings)}
+    return Response((FILES / name).read_bytes(), media_type=CONTENT_TYPES[name], headers=headers)
+
+
+def _policy(settings: Settings) -> str:
+    """With a key the page plays signed links, which may lead to the CDN or the store."""
+    places = {urlsplit(url) for url in (settings.cdn_base_url, settings.s3_public_endpoint) if url is not None}
+    files = " ".join(["'self'", *sorted(f"{place.scheme}://{place.netloc}" for place in places)])
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {files}; media-src {files}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs.card import ModelCard
-from service.jobs.record import State, VideoError, VideoRecord
+from service.jobs.record import Priority, State, VideoError, VideoRecord, Webhook
 from service.jobs.request import ResolvedVideo
 from service.links import Link
 
@@ -22,6 +22,7 @@ class Output(BaseModel):
 
     url: str
     thumbnail_url: str | None = None
+    spritesheet_url: str | None = Field(None, description="Evenly spaced frames as one picture, four in a row.")
     expires_at: int | None = Field(None, description="Unix seconds; null for links that do not expire.")
 
 
@@ -30,6 +31,14 @@ class Adjustment(BaseModel):
 
     requested: str | int | float
     used: str | int | float
+
+
+class ShownWebhook(BaseModel):
+    """Where the video's event goes."""
+
+    url: str
+    events: list[str]
+    secret: str | None = Field(None, description="In the reply to POST alone, where none was given: it was drawn.")
 
 
 EXAMPLE: dict[str, Any] = {
@@ -73,7 +82,7 @@ class Video(BaseModel):
     prompt: str
     seconds: str
     size: str = Field(description="Of the file: WIDTHxHEIGHT.")
-    remixed_from_video_id: str | None = None
+    remixed_from_video_id: str | None = Field(None, description="The video whose parameters it took over.")
     error: Error | None = None
     url: str | None = Field(None, description="Always null; see output.url.")
 
@@ -88,12 +97,16 @@ class Video(BaseModel):
     guidance_scale: float = Field(description="Of the high-noise expert.")
     guidance_scale_2: float = Field(description="Of the low-noise expert.")
     flow_shift: float
+    extended_prompt: str | None = Field(None, description="What is drawn, where the prompt was extended.")
+    quality: str | None = Field(None, description="The tier that was asked for: draft, standard or high.")
     num_outputs: int = 1
     metadata: dict[str, str] = {}
     file_name: str | None = None
 
-    queue_position: int | None = Field(None, description="0 is next; null when it does not wait.")
+    queue_position: int | None = Field(None, description="Jobs that go before it; null when it does not wait.")
     eta_seconds: float | None = Field(None, description="An estimate, until it is completed.")
+    priority: Priority = "standard"
+    deadline_seconds: float | None = Field(None, description="From created_at on; it fails when not completed by then.")
     stage: str | None = Field(None, description="text, denoise, decode, encode or upload.")
     step: int = 0
     num_steps: int = 0
@@ -102,8 +115,11 @@ class Video(BaseModel):
     output: Output | None = None
     started_at: int | None = None
     inference_time_s: float | None = None
+    prompt_tokens: int | None = Field(None, description="Of the prompt, once it is known.")
+    prompt_tokens_cut: int = Field(0, description="Those beyond what the text encoder holds: it did not see them.")
     peak_memory_mb: float | None = None
     stage_durations: dict[str, float] = Field({}, description="Seconds by stage.")
+    webhook: ShownWebhook | None = None
     ignored: list[str] = Field([], description="Request fields that mean nothing here.")
     adjusted: dict[str, Adjustment] = Field(
         {}, description="In the reply to POST: request fields that were snapped to what the model can make."
@@ -129,6 +145,7 @@ def video_resource(
     *,
     video_link: Link | None = None,
     thumbnail_link: Link | None = None,
+    spritesheet_link: Link | None = None,
     eta_seconds: float | None = None,
 ) -> Video:
     """The public shape of a record."""
@@ -141,9 +158,11 @@ def video_resource(
         status=record.status,
         progress=record.percent,
         model=request.model,
-        prompt=request.prompt,
+        prompt=request.prompt if record.original_prompt is None else record.original_prompt,
+        extended_prompt=None if record.original_prompt is None else request.prompt,
         seconds=request.seconds,
         size=f"{request.delivery_width}x{request.delivery_height}",
+        remixed_from_video_id=record.remixed_from_video_id,
         error=_error(record.error),
         width=request.delivery_width,
         height=request.delivery_height,
@@ -156,20 +175,26 @@ def video_resource(
         guidance_scale=request.guidance_scale,
         guidance_scale_2=request.guidance_scale_2,
         flow_shift=request.flow_shift,
+        quality=record.quality,
         metadata=record.metadata,
         file_name=record.file_name,
         queue_position=record.queue_position,
         eta_seconds=None if eta_seconds is None else round(eta_seconds, 1),
+        priority=record.priority,
+        deadline_seconds=record.deadline_seconds,
         stage=record.stage,
         step=record.step,
         num_steps=record.num_steps,
         attempt=record.attempt,
         cached=record.cached,
-        output=_output(video_link, thumbnail_link),
+        output=_output(video_link, thumbnail_link, spritesheet_link),
         started_at=_seconds(record.started_at),
         inference_time_s=record.inference_time_seconds,
+        prompt_tokens=record.prompt_tokens,
+        prompt_tokens_cut=record.prompt_tokens_cut,
         peak_memory_mb=record.peak_memory_mb,
         stage_durations=record.stage_durations,
+        webhook=None if record.webhook is None else shown_webhook(record.webhook),
         ignored=list(record.ignored),
     )
 
@@ -182,18 +207,23 @@ def adjustments(resolved: ResolvedVideo) -> dict[str, Adjustment]:
     }
 
 
-def eta_seconds(record: VideoRecord, card: ModelCard | None, *, num_workers: int) -> float | None:
-    """Seconds until a video is completed, by the worker's own measurement and this job's size.
+def shown_webhook(webhook: Webhook, *, secret: str | None = None) -> ShownWebhook:
+    """Without its secret, unless that is given."""
+    return ShownWebhook(url=webhook.url, events=list(webhook.events), secret=secret)
 
-    The jobs ahead are taken to be as large as this one. None when nothing is known, or it has ended.
+
+def eta_seconds(record: VideoRecord, card: ModelCard | None, *, num_workers: int) -> float | None:
+    """Seconds until a video is completed, by the worker's own measurement of its speed.
+
+    From the GPU seconds of the jobs ahead, shared by all workers, and its own. None when nothing is known, or it has
+    ended. What runs now is left out: it ends sooner or later than a job ahead does, nobody knows which.
     """
     if record.is_terminal or card is None or num_workers == 0:
         return None
     own = _estimated_seconds(record, card)
     if own is None:
         return None
-    rounds_ahead = (record.queue_position or 0) // num_workers
-    return own * (rounds_ahead + 1 - record.percent / 100)
+    return (record.seconds_ahead or 0) / num_workers + own * (1 - record.percent / 100)
 
 
 def _estimated_seconds(record: VideoRecord, card: ModelCard) -> float | None:
@@ -207,11 +237,15 @@ def _estimated_seconds(record: VideoRecord, card: ModelCard) -> float | None:
     )
 
 
-def _output(video: Link | None, thumbnail: Link | None) -> Output | None:
+def _output(video: Link | None, thumbnail: Link | None, spritesheet: Link | None) -> Output | None:
     if video is None:
         return None
-    thumbnail_url = None if thumbnail is None else thumbnail.url
-    return Output(url=video.url, thumbnail_url=thumbnail_url, expires_at=_seconds(video.expires_at))
+    return Output(
+        url=video.url,
+        thumbnail_url=None if thumbnail is None else thumbnail.url,
+        spritesheet_url=None if spritesheet is None else spritesheet.url,
+        expires_at=_seconds(video.expires_at),
+    )
 
 
 def _error(error: VideoError | None) -> Error | None:

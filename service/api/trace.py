@@ -1,18 +1,19 @@
 """Around every request: an id on its reply, a metric, a log line."""
 
+import random
 import re
 import time
-import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from service.logs import get_logger
 from service.metrics import GatewayMetrics
 
 NOT_A_ROUTE = "(no route)"
 PROBES = ("/health", "/ready")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID = re.compile(r"^[\w.:-]{1,128}$", re.ASCII)
 
@@ -25,6 +26,8 @@ class RequestTrace:
     def __init__(self, app: ASGIApp, *, metrics: GatewayMetrics) -> None:
         self._app = app
         self._metrics = metrics
+        # A bound logger drops at once what is not to be logged; an unbound one is made anew for each line.
+        self._log = log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,17 +42,16 @@ class RequestTrace:
             nonlocal status, head_seconds
             if message["type"] == "http.response.start":
                 status, head_seconds = message["status"], time.monotonic() - started
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), NO_SNIFFING]
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_traced)
-            finally:
-                seconds = time.monotonic() - started if head_seconds is None else head_seconds
-                self._record(scope, status, seconds)
+        # For all of the request's lines. It has a context of its own, which ends with it.
+        bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_traced)
+        finally:
+            seconds = time.monotonic() - started if head_seconds is None else head_seconds
+            self._record(scope, status, seconds)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = _method(scope), _template(scope)
@@ -57,13 +59,13 @@ class RequestTrace:
         self._metrics.request_seconds.labels(method, route).observe(seconds)
         # Polls and probes would drown the rest.
         is_ordinary = method in ("GET", "HEAD") and (status < 400 or route in PROBES)
-        write = log.debug if is_ordinary else log.info
+        write = self._log.debug if is_ordinary else self._log.info
         write("http_request", method=method, route=route, status=status, seconds=round(seconds, 4))
 
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _SAFE_ID.match(given) else f"req_{uuid.uuid4().hex}"
+    return given if given and _SAFE_ID.match(given) else f"req_{random.getrandbits(128):032x}"
 
 
 def _method(scope: Scope) -> str:

@@ -2,19 +2,31 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.auth import WithCreator, WithReader
 from service.api.bodies import Fields, read_fields
-from service.api.deps import Gateway, WithBaseUrl, WithGateway
-from service.api.problems import problem_docs
-from service.api.resources import DeletedVideo, Video, VideoList, adjustments, eta_seconds, video_resource
-from service.errors import Conflict, ServiceError, StorageUnavailable
+from service.api.body_docs import body_docs
+from service.api.deps import Gateway, WithGateway, base_url_of, gateway_in
+from service.api.orders import Accepted, Order, accept, counting_refusals
+from service.api.problems import Problem, problem_docs
+from service.api.resources import (
+    DeletedVideo,
+    ShownWebhook,
+    Video,
+    VideoList,
+    adjustments,
+    eta_seconds,
+    shown_webhook,
+    video_resource,
+)
+from service.errors import Conflict, NotSupported
 from service.jobs.cache import body_fingerprint
-from service.jobs.card import ModelCard
-from service.jobs.record import State, Submission, SubmitKind, Submitted, VideoRecord
-from service.jobs.request import RequestedVideo, ResolvedVideo, parse, resolve
-from service.logs import get_logger
-from service.moderation.policy import check_prompts
+from service.jobs.fleet import Fleet
+from service.jobs.record import State, SubmitKind, VideoRecord, Webhook
+from service.jobs.request import RequestedVideo, RequestedWebhook, parse, parse_remix
+from service.webhooks.secret import checked_secret, new_secret
 
 POLL_AFTER_MS = 1000
 """For the openai SDK, which keeps the interval of its first look, where nothing is known yet."""
@@ -22,6 +34,7 @@ POLL_AFTER_MS = 1000
 SHORTEST_POLL_MS, LONGEST_POLL_MS = 500, 5000
 POLLS_PER_VIDEO = 20
 
+REMIX_EXAMPLE = {"prompt": "a blue ball bouncing on a white background"}
 REQUEST_EXAMPLE = {
     "prompt": "a red ball bouncing on a blue background",
     "size": "256x256",
@@ -30,65 +43,106 @@ REQUEST_EXAMPLE = {
     "seed": 7,
 }
 
-log = get_logger(__name__)
 router = APIRouter(prefix="/videos", tags=["videos"])
 
 
-def _request_body() -> dict[str, Any]:
-    """OpenAPI text for a body that may come in three encodings."""
-    schema = RequestedVideo.model_json_schema()
-    json_content = {"schema": schema, "examples": {"embedded": {"value": REQUEST_EXAMPLE}}}
-    forms = ("multipart/form-data", "application/x-www-form-urlencoded")
-    content = {"application/json": json_content, **{form: {"schema": schema} for form in forms}}
-    return {"requestBody": {"required": True, "content": content}}
+class Remix(BaseModel):
+    """Beside the prompt it may hold what changes no pixel: webhook, metadata, priority."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prompt: str = Field(description="What to draw instead.")
+
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+NOT_SUPPORTED: dict[str, Any] = {
+    "status_code": 400,
+    "response_model": Problem,
+    "responses": problem_docs(400, 401, 403, 503),
+}
 
 
 @router.post(
     "",
-    responses=problem_docs(400, 403, 404, 413, 422, 503),
-    openapi_extra=_request_body(),
+    response_model=Video,
+    responses=problem_docs(400, 401, 403, 404, 413, 422, 429, 503),
+    openapi_extra=body_docs(RequestedVideo, example=REQUEST_EXAMPLE),
     summary="Submit a prompt",
 )
 def create_video(
-    gateway: WithGateway,
-    base_url: WithBaseUrl,
+    request: Request,
+    tenant: WithCreator,
     fields: Annotated[Fields, Depends(read_fields)],
-    response: Response,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> Video:
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Values that the model can't make are snapped to the nearest it can; the reply holds the effective ones.
 
     With `"strict": true` they are refused instead. Answers 200 at once; poll the video, or read its events.
     """
-    try:
+    gateway = gateway_in(request)
+    with counting_refusals(gateway):
         asked = parse(fields)
-        card = gateway.store.card(asked.model)
-        resolved = _resolve(asked, card)
-        submission = _submission(
-            asked, resolved, card, body_fingerprint=body_fingerprint(fields), idempotency_key=idempotency_key
+        order = Order(
+            asked,
+            tenant,
+            webhook=webhook_of(gateway, asked.webhook),
+            body_fingerprint=body_fingerprint(fields),
+            idempotency_key=idempotency_key,
         )
-        submitted = gateway.queue.submit(submission)
-    except ServiceError as e:
-        gateway.metrics.refused.labels(e.code).inc()
-        raise
-    _note(gateway, submitted)
-    video = public_video(gateway, submitted.record, base_url=base_url)
-    _steer_polls(response, video)
-    if submitted.kind is SubmitKind.REPLAYED:
-        return video
-    return video.model_copy(update={"adjusted": adjustments(resolved)})
+        accepted = accept(gateway, order)
+    return _reply(_accepted_video(gateway, order, accepted, base_url=base_url_of(request)))
 
 
-@router.get("", responses=problem_docs(400, 403, 503), summary="List videos")
+@router.post(
+    "/{video_id}/remix",
+    response_model=Video,
+    responses=problem_docs(400, 401, 403, 404, 413, 422, 429, 503),
+    openapi_extra=body_docs(Remix, example=REMIX_EXAMPLE),
+    summary="Make a video again with another prompt",
+)
+def remix_video(
+    gateway: WithGateway,
+    tenant: WithCreator,
+    request: Request,
+    video_id: str,
+    fields: Annotated[Fields, Depends(read_fields)],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """A new video with the effective parameters of another one, its seed too: what the prompt does not name stays."""
+    original = gateway.store.get(video_id, tenant=tenant.name)
+    with counting_refusals(gateway):
+        asked = parse_remix(fields, original.request)
+        order = Order(
+            asked,
+            tenant,
+            webhook=webhook_of(gateway, asked.webhook),
+            body_fingerprint=body_fingerprint({**fields, "remixed_from_video_id": video_id}),
+            idempotency_key=idempotency_key,
+            remixed_from_video_id=video_id,
+        )
+        accepted = accept(gateway, order)
+    return _reply(_accepted_video(gateway, order, accepted, base_url=base_url_of(request)))
+
+
+@router.post("/edits", **NOT_SUPPORTED, summary="Not supported: edit a video")
+@router.post("/extensions", **NOT_SUPPORTED, summary="Not supported: continue a video")
+@router.post("/characters", **NOT_SUPPORTED, summary="Not supported: make a character")
+def refuse_what_needs_a_picture(_tenant: WithCreator) -> Response:
+    """Always 400: a text-to-video model takes no video and no picture."""
+    raise NotSupported("This model makes videos from text alone: it can't edit or continue one, nor keep a character.")
+
+
+@router.get("", responses=problem_docs(400, 401, 403, 503), summary="List videos")
 def list_videos(
     gateway: WithGateway,
-    base_url: WithBaseUrl,
+    tenant: WithReader,
+    request: Request,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> VideoList:
-    page = gateway.store.list(after=after, limit=limit, order=order)
-    videos = [_listed_video(gateway, record, base_url=base_url) for record in page.records]
+    page = gateway.store.list(after=after, limit=limit, order=order, tenant=tenant.name)
+    videos = [_listed_video(gateway, record, base_url=base_url_of(request)) for record in page.records]
     return VideoList(
         data=videos,
         first_id=videos[0].id if videos else None,
@@ -97,122 +151,96 @@ def list_videos(
     )
 
 
-@router.get("/{video_id}", responses=problem_docs(403, 404, 503), summary="Look at a video")
-def get_video(gateway: WithGateway, base_url: WithBaseUrl, video_id: str, response: Response) -> Video:
+@router.get("/{video_id}", response_model=Video, responses=problem_docs(401, 403, 404, 503), summary="Look at a video")
+def get_video(request: Request, tenant: WithReader, video_id: str) -> Response:
     """Answers 200 for a failed video too: its `error` says why."""
-    video = public_video(gateway, gateway.store.get(video_id), base_url=base_url)
-    _steer_polls(response, video)
-    return video
+    gateway = gateway_in(request)
+    record, fleet = gateway.store.look(video_id, tenant=tenant.name)
+    return _reply(public_video(gateway, record, base_url=base_url_of(request), fleet=fleet))
 
 
-@router.delete("/{video_id}", responses=problem_docs(403, 404, 503), summary="Delete a video")
-def delete_video(gateway: WithGateway, video_id: str) -> DeletedVideo:
+@router.delete("/{video_id}", responses=problem_docs(401, 403, 404, 503), summary="Delete a video")
+def delete_video(gateway: WithGateway, tenant: WithCreator, video_id: str) -> DeletedVideo:
     """Removes the record and, when nothing else refers to them, the files. One in the making is cancelled first."""
-    asset = gateway.store.delete(video_id)
-    if asset is not None:
-        _delete_files(gateway, [file.key for file in asset.files])
+    gateway.store.delete(video_id, tenant=tenant.name)
     return DeletedVideo(id=video_id)
 
 
-@router.post("/{video_id}/cancel", responses=problem_docs(403, 404, 409, 503), summary="Cancel a video")
-def cancel_video(gateway: WithGateway, base_url: WithBaseUrl, video_id: str) -> Video:
+@router.post("/{video_id}/cancel", responses=problem_docs(401, 403, 404, 409, 503), summary="Cancel a video")
+def cancel_video(gateway: WithGateway, tenant: WithCreator, request: Request, video_id: str) -> Video:
     """It shows as failed with the error code "cancelled". Cancelling twice is fine, cancelling an ended one is 409."""
-    was_running = gateway.queue.cancel(video_id)
-    record = gateway.store.get(video_id)
+    was_running = gateway.queue.cancel(video_id, tenant=tenant.name)
+    record = gateway.store.get(video_id, tenant=tenant.name)
     if not was_running and record.state is not State.CANCELLED:
         raise Conflict(f"The video has ended already: it is {record.status}.", param="id")
-    return public_video(gateway, record, base_url=base_url)
+    return public_video(gateway, record, base_url=base_url_of(request))
 
 
-def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Video:
-    """The record as its owner sees it, with links and an estimate."""
+def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str, fleet: Fleet | None = None) -> Video:
+    """The record as its owner sees it, with links and an estimate. fleet: where it is known already."""
     now = gateway.clock()
     return video_resource(
         record,
         video_link=gateway.links.link(record, variant="video", base_url=base_url, now=now),
         thumbnail_link=gateway.links.link(record, variant="thumbnail", base_url=base_url, now=now),
-        eta_seconds=remaining_seconds(gateway, record),
+        spritesheet_link=gateway.links.link(record, variant="spritesheet", base_url=base_url, now=now),
+        eta_seconds=None if record.is_terminal else remaining_seconds(record, fleet or gateway.store.fleet()),
     )
 
 
-def remaining_seconds(gateway: Gateway, record: VideoRecord) -> float | None:
+def _accepted_video(gateway: Gateway, order: Order, accepted: Accepted, *, base_url: str) -> Video:
+    """What the one who submitted it sees: of a new video also what was snapped, and its webhook's drawn secret."""
+    submitted = accepted.submitted
+    video = public_video(gateway, submitted.record, base_url=base_url, fleet=accepted.fleet)
+    if submitted.kind is SubmitKind.REPLAYED:
+        return video
+    webhook = _new_webhook(order.asked, order.webhook)
+    return video.model_copy(update={"adjusted": adjustments(accepted.resolved), "webhook": webhook})
+
+
+def remaining_seconds(record: VideoRecord, fleet: Fleet) -> float | None:
     """An estimate; None when nothing is known, or the video has ended."""
-    if record.is_terminal:
-        return None
-    cards = [card for card in gateway.store.cards() if card.id == record.request.model]
-    num_workers = sum(worker.model == record.request.model for worker in gateway.store.live_workers())
-    return eta_seconds(record, cards[0] if cards else None, num_workers=num_workers)
+    model = record.request.model
+    card = next((card for card in fleet.cards if card.id == model), None)
+    return eta_seconds(record, card, num_workers=fleet.num_workers(model))
 
 
 def _listed_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Video:
-    """Without an estimate: it costs Redis two questions a video."""
+    """Without an estimate: nobody waits for a list."""
     now = gateway.clock()
     return video_resource(
         record,
         video_link=gateway.links.link(record, variant="video", base_url=base_url, now=now),
         thumbnail_link=gateway.links.link(record, variant="thumbnail", base_url=base_url, now=now),
+        spritesheet_link=gateway.links.link(record, variant="spritesheet", base_url=base_url, now=now),
     )
 
 
-def _steer_polls(response: Response, video: Video) -> None:
-    """Tell pollers of an unfinished video how long to wait, for some looks over its remaining time."""
+def _reply(video: Video) -> Response:
+    """Dumped here: FastAPI would check a model that we made, on another thread."""
+    return Response(video.model_dump_json(), media_type="application/json", headers=_poll_hint(video))
+
+
+def _poll_hint(video: Video) -> dict[str, str]:
+    """Tells pollers of an unfinished video how long to wait, for some looks over its remaining time."""
     if video.status not in ("queued", "in_progress"):
-        return
+        return {}
     eta = video.eta_seconds
     wanted = POLL_AFTER_MS if eta is None else round(eta * 1000 / POLLS_PER_VIDEO)
-    response.headers["openai-poll-after-ms"] = str(min(max(wanted, SHORTEST_POLL_MS), LONGEST_POLL_MS))
+    return {"openai-poll-after-ms": str(min(max(wanted, SHORTEST_POLL_MS), LONGEST_POLL_MS))}
 
 
-def _resolve(asked: RequestedVideo, card: ModelCard) -> ResolvedVideo:
-    resolved = resolve(asked, card)
-    check_prompts(resolved.request.prompt, resolved.request.negative_prompt)
-    return resolved
+def webhook_of(gateway: Gateway, asked: RequestedWebhook | None) -> Webhook | None:
+    """With a secret drawn where none is given. Raises InvalidRequest for a URL that must not be asked."""
+    if asked is None:
+        return None
+    gateway.receiver_rules.receiver(asked.url, param="webhook.url")
+    secret = new_secret() if asked.secret is None else checked_secret(asked.secret, param="webhook.secret")
+    return Webhook(url=asked.url, events=asked.events, secret=secret)
 
 
-def _submission(
-    asked: RequestedVideo,
-    resolved: ResolvedVideo,
-    card: ModelCard,
-    *,
-    body_fingerprint: str,
-    idempotency_key: str | None,
-) -> Submission:
-    request = resolved.request
-    return Submission(
-        request=request,
-        fingerprint=card.fingerprint,
-        idempotency_key=idempotency_key,
-        body_fingerprint=body_fingerprint,
-        ignored=resolved.ignored,
-        metadata=asked.metadata,
-        file_name=asked.file_name,
-        expected_seconds=card.estimated_seconds(
-            width=request.width,
-            height=request.height,
-            num_frames=request.num_frames,
-            num_inference_steps=request.num_inference_steps,
-            rows_per_step=request.rows_per_step,
-        ),
-    )
-
-
-def _note(gateway: Gateway, submitted: Submitted) -> None:
-    gateway.metrics.submitted.labels(submitted.kind.value).inc()
-    request = submitted.record.request
-    log.info(
-        "video_submitted",
-        kind=submitted.kind.value,
-        video_id=submitted.record.id,
-        job_id=submitted.record.job_id,
-        size=f"{request.width}x{request.height}",
-        num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps,
-    )
-
-
-def _delete_files(gateway: Gateway, keys: list[str]) -> None:
-    """The record is gone, and with it the way to the files: an outage of the store must not undo that."""
-    try:
-        gateway.storage.delete(keys)
-    except StorageUnavailable:
-        log.warning("files_left_behind", keys=keys)
+def _new_webhook(asked: RequestedVideo, webhook: Webhook | None) -> ShownWebhook | None:
+    """A drawn secret is shown here, and never again."""
+    if asked.webhook is None or webhook is None:
+        return None
+    return shown_webhook(webhook, secret=webhook.secret if asked.webhook.secret is None else None)

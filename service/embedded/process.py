@@ -92,6 +92,24 @@ class EmbeddedServer(ABC):
                 if not self._reuse():
                     self._launch_somewhere()
 
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Runs in the block: one that lives already, else one of the block's own, whose end other starts wait for.
+
+        Raises EmbeddedServerError.
+        """
+        with self._folder_errors():
+            self._check_folder()
+            (self.folder / "lock").touch()
+        with _locked(self.folder / "lock"):
+            with self._folder_errors():
+                if not self._reuse():
+                    self._launch_somewhere()
+            try:
+                yield
+            finally:
+                self.stop()
+
     def find(self) -> bool:
         """Whether one lives under this folder; fills in its ports. Starts and stops nothing."""
         run = self._read_run_file()

@@ -1,5 +1,7 @@
 """The servers that the settings leave out, together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -93,6 +95,20 @@ def attach(settings: Settings) -> Settings:
             )
         settings = _with_seaweed(settings, seaweed)
     return settings
+
+
+@contextmanager
+def borrowed_redis(settings: Settings) -> Iterator[str]:
+    """The URL of the settings' Redis. Absent: the embedded one, started for the block alone where none runs.
+
+    Raises EmbeddedServerError.
+    """
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    valkey = Valkey(settings.data_dir)
+    with valkey.borrowed():
+        yield valkey.url
 
 
 def _with_valkey(settings: Settings, valkey: Valkey) -> Settings:

@@ -19,13 +19,16 @@ NOT_PIXELS = {"schema_version", "seconds"}
 """Fields of a request that change nothing in its file."""
 
 
-def cache_key(request: VideoRequest, *, fingerprint: str) -> str:
-    """SHA-256, hex, over everything that changes the file. fingerprint is the model card's."""
+def cache_key(request: VideoRequest, *, fingerprint: str, scope: str = "") -> str:
+    """SHA-256, hex, over everything that changes the file. fingerprint is the model card's.
+
+    scope: whose requests may share a result; a tenant, or everybody's.
+    """
     content = request.model_dump(mode="json", exclude=NOT_PIXELS)
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
     versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
-    return _digest({"versions": versions, "fingerprint": fingerprint, **content})
+    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **content})
 
 
 def seed_of(request: VideoRequest) -> int:

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts beside this file: a shebang line, the shared prelude, the script's own body."""
+"""Loads Lua scripts: a shebang line, the shared preludes, the script's own body."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,10 +8,17 @@ from redis import Redis
 from redis.commands.core import Script
 from redis.typing import EncodableT
 
+JOBS = "service.jobs"
+PRELUDES = ("keys", "waiting", "assets", "usage", "ends", "records")
+"""Each knows those before it."""
 
-def load_script(redis: Redis, name: str) -> Script:
-    """The script scripts/<name>.lua, sent to the server on first use."""
-    return redis.register_script(_source(name))
+
+def load_script(redis: Redis, name: str, *, package: str = JOBS) -> Script:
+    """The script scripts/<name>.lua of a package, sent to the server on first use.
+
+    Before the scripts of another package come the names of jobs' keys, then its own prelude.lua.
+    """
+    return redis.register_script(_source(name, package))
 
 
 def write_anyway(redis: Redis, *commands: Sequence[EncodableT]) -> None:
@@ -24,8 +31,16 @@ def write_anyway(redis: Redis, *commands: Sequence[EncodableT]) -> None:
 
 
 @cache
-def _source(name: str) -> str:
-    folder = files("service.jobs") / "scripts"
-    shebang, body = (folder / f"{name}.lua").read_text(encoding="utf-8").split("\n", 1)
-    prelude = (folder / "prelude.lua").read_text(encoding="utf-8")
-    return f"{shebang}\n{prelude}\n{body}"
+def _source(name: str, package: str) -> str:
+    shebang, body = _text(package, name).split("\n", 1)
+    return "\n".join([shebang, *_preludes(package), body])
+
+
+def _preludes(package: str) -> list[str]:
+    if package == JOBS:
+        return [_text(JOBS, f"prelude/{name}") for name in PRELUDES]
+    return [_text(JOBS, "prelude/keys"), _text(package, "prelude")]
+
+
+def _text(package: str, name: str) -> str:
+    return (files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")

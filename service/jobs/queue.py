@@ -6,9 +6,11 @@ method raises QueueUnavailable when Redis does not answer, and may then be calle
 
 import hashlib
 import json
+import math
 import zlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -17,12 +19,21 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
-from service.errors import IdempotencyMismatch, QueueFull, ReplayedVideoDeleted, VideoNotFound
+from service.errors import (
+    BudgetExceeded,
+    IdempotencyMismatch,
+    QueueFull,
+    ReplayedVideoDeleted,
+    TenantQueueFull,
+    VideoNotFound,
+)
 from service.jobs.cache import cache_key
 from service.jobs.connection import SOCKET_TIMEOUT_SECONDS, redis_errors
+from service.jobs.fleet import Fleet, FleetChanged
 from service.jobs.lua import load_script
 from service.jobs.memory import MemoryGauge
 from service.jobs.record import (
+    Checkpoint,
     Claim,
     JobPayload,
     Lease,
@@ -35,15 +46,29 @@ from service.jobs.record import (
     Submitted,
     Verdict,
 )
-from service.jobs.store import VideoStore
+from service.jobs.store import VideoStore, record_of
 from service.settings import Settings
 
 TASK = "worker.tasks.generate"
 """The import path that RQ stores with every job: wire format, written only here."""
 
-QUEUE = "standard"
 IDEMPOTENCY_SECONDS = 24 * 3600
 MAX_RETRY_AFTER_SECONDS = 600
+UNKNOWN_SECONDS = 10.0
+"""What a job is charged before its model was ever measured."""
+
+DETAILS = {
+    "ignored",
+    "metadata",
+    "file_name",
+    "webhook",
+    "quality",
+    "remixed_from_video_id",
+    "original_prompt",
+    "priority",
+    "deadline_seconds",
+}
+"""Of a submission: what its video shows. No script of the queue reads it; the webhooks' read where the event goes."""
 
 
 class JobQueue:
@@ -52,26 +77,47 @@ class JobQueue:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
+        self._cache_limits = {"bytes": settings.cache_gigabytes * 1e9, "seconds": settings.cache_seconds}
         self._store = VideoStore(redis)
         self._memory = MemoryGauge(redis)
+        self._rq_template = _rq_template(redis, settings)
         self._submit = load_script(redis, "submit")
         self._claim = load_script(redis, "claim")
         self._renew = load_script(redis, "renew")
         self._report = load_script(redis, "report")
+        self._checkpoint = load_script(redis, "checkpoint")
         self._reclaim = load_script(redis, "reclaim")
         self._release = load_script(redis, "release")
         self._finish = load_script(redis, "finish")
         self._cancel = load_script(redis, "cancel")
+        self._expire = load_script(redis, "expire")
+        self._depth = load_script(redis, "depth")
 
     @redis_errors()
-    def submit(self, submission: Submission) -> Submitted:
+    def submit(self, submission: Submission, *, fleet: Fleet | None = None) -> Submitted:
         """Replay, answer from the cache, join a running twin, or queue a new job: decided in one script.
 
-        Raises IdempotencyMismatch, ReplayedVideoDeleted, QueueFull (with Retry-After).
+        fleet: what the submission was made for, when it was not read just now. Raises FleetChanged where there is
+        another one, IdempotencyMismatch, ReplayedVideoDeleted, and with Retry-After QueueFull, TenantQueueFull and
+        BudgetExceeded.
         """
-        arguments = json.dumps(self._submit_arguments(submission), ensure_ascii=False)
-        kind, answer = self._submit(args=[arguments, *self._rq_fields(submission)])
+        arguments = self._submit_arguments(submission)
+        if fleet is not None:
+            arguments["fleet"] = fleet.digest
+        job_fields = self._job_fields(submission) | {
+            name: arguments[name] for name in ("fingerprint", "tenant", "cost", "cache_key") if name in arguments
+        }
+        kind, answer, more = self._submit(
+            args=[
+                json.dumps(arguments, ensure_ascii=False),
+                submission.request.model_dump_json(),
+                submission.model_dump_json(include=DETAILS),
+                *chain.from_iterable(job_fields.items()),
+            ]
+        )
         match kind:
+            case "fleet_changed":
+                raise FleetChanged
             case "mismatch":
                 raise IdempotencyMismatch(
                     "This Idempotency-Key was used with another request: use a new key.",
@@ -87,23 +133,41 @@ class JobQueue:
             case "full":
                 raise QueueFull(
                     f"{answer} jobs wait already. Try again later.",
-                    retry_after_seconds=self._retry_after(submission.expected_seconds),
+                    retry_after_seconds=self._retry_after(more),
+                )
+            case "tenant_full":
+                raise TenantQueueFull(
+                    f"{answer} jobs of yours wait already. Try again when one has begun.",
+                    retry_after_seconds=self._retry_after(more),
+                )
+            case "tenant_busy":
+                raise TenantQueueFull(
+                    f"{answer} jobs of yours wait or run already. Try again when one has ended.",
+                    retry_after_seconds=self._retry_after(more),
+                )
+            case "over_budget":
+                cost = arguments["cost"]
+                raise BudgetExceeded(
+                    f"This takes {cost:.1f} GPU seconds, and {float(answer):.1f} are left of today's budget of "
+                    f"{submission.daily_gpu_seconds_of_tenant:.1f}. A new day begins at 00:00 UTC.",
+                    retry_after_seconds=math.ceil(float(more)),
                 )
             case _:
-                return Submitted(kind=SubmitKind(kind), record=self._store.get(answer))
+                return Submitted(kind=SubmitKind(kind), record=record_of(answer, more))
 
     @redis_errors()
-    def claim(self, *, worker: str, fingerprint: str, execution_id: str) -> Claim | None:
+    def claim(self, *, worker: str, fingerprint: str, execution_id: str, shapes: Collection[str] = ()) -> Claim | None:
         """Take the next job of the worker's checkpoint, or None. The same execution_id gives the same job again.
 
         Jobs of other checkpoints keep their places. fingerprint: the checkpoint's. execution_id: from
-        record.new_execution_id(), a new one for every job.
+        record.new_execution_id(), a new one for every job. shapes: of requests that could share a forward with what
+        the worker has; among the next few jobs one of these goes first.
         """
         lease_seconds = self._settings.lease_seconds
-        answer = self._claim(args=[QUEUE, worker, fingerprint, execution_id, lease_seconds, _iso_now()])
+        answer = self._claim(args=[worker, fingerprint, execution_id, lease_seconds, _iso_now(), *shapes])
         if answer is None:
             return None
-        job_id, payload, attempt, waited_seconds = answer
+        job_id, payload, attempt, waited_seconds, key, step = answer
         lease = Lease(job_id=job_id, execution_id=execution_id)
         try:
             parsed = JobPayload.model_validate_json(payload)
@@ -111,7 +175,13 @@ class JobQueue:
             message = "The job was written by another version of wanserve. Submit it again."
             self.finish(lease, Outcome.failed("incompatible_job", message, worker=worker))
             return None
-        return Claim(lease=lease, payload=parsed, attempt=attempt, waited_seconds=float(waited_seconds))
+        return Claim(
+            lease=lease,
+            payload=parsed,
+            attempt=attempt,
+            waited_seconds=float(waited_seconds),
+            checkpoint=Checkpoint(key=key, step=int(step)) if key else None,
+        )
 
     @redis_errors()
     def wait_for_work(self, *, fingerprint: str, timeout_seconds: float) -> bool:
@@ -132,11 +202,23 @@ class JobQueue:
         return [Signal(answer) for answer in answers]
 
     @redis_errors()
-    def report(self, lease: Lease, progress: Progress) -> Signal:
-        """Write progress and publish it, at most once a second. Brings a cancellation fastest."""
+    def report(self, lease: Lease, progress: Progress, *, preview: bytes | None = None) -> Signal:
+        """Write progress and publish it, at most once a second. Brings a cancellation fastest.
+
+        preview: a small WebP picture, kept until the next one or the job's end.
+        """
         where = [str(progress.state), progress.stage]
         how_far = [progress.step, progress.num_steps, progress.percent]
-        return Signal(self._report(args=[lease.job_id, lease.execution_id, *where, *how_far]))
+        picture = "" if preview is None else b64encode(preview).decode()
+        return Signal(self._report(args=[lease.job_id, lease.execution_id, *where, *how_far, picture]))
+
+    @redis_errors()
+    def checkpoint(self, lease: Lease, key: str, *, step: int) -> Signal:
+        """Name the object from which the job's next execution goes on; the one before it becomes garbage.
+
+        With another answer than OK the object itself is garbage.
+        """
+        return Signal(self._checkpoint(args=[lease.job_id, lease.execution_id, key, step]))
 
     @redis_errors()
     def reclaim(self, *, limit: int = 50) -> list[Reclaimed]:
@@ -154,15 +236,22 @@ class JobQueue:
     @redis_errors()
     def finish(self, lease: Lease, outcome: Outcome) -> Verdict:
         """Commit: result, every follower's record and event, cache entry. Also for failed and cancelled."""
-        arguments = {
+        arguments: dict[str, object] = {
             "job_id": lease.job_id,
             "execution_id": lease.execution_id,
             "state": outcome.state,
             "outcome": outcome.model_dump_json(exclude_none=True),
             "iso": _iso_now(),
             "rq_result": _rq_result(outcome),
-            **({} if outcome.asset is None else {"asset_id": outcome.asset.id}),
+            "files": [],
+            "cache": self._cache_limits,
         }
+        if (asset := outcome.asset) is not None:
+            arguments["asset_id"] = asset.id
+            arguments["files"] = [file.key for file in asset.files]
+            arguments["num_bytes"] = sum(file.size_bytes for file in asset.files)
+        if outcome.inference_time_seconds is not None:
+            arguments["seconds"] = outcome.inference_time_seconds
         return Verdict(self._finish(args=[json.dumps(arguments, ensure_ascii=False)]))
 
     @redis_errors()
@@ -180,13 +269,15 @@ class JobQueue:
         return self._hand_back(lease, reason=reason or "no reason given.")
 
     @redis_errors()
-    def cancel(self, video_id: str) -> bool:
+    def cancel(self, video_id: str, *, tenant: str | None = None) -> bool:
         """Cancel one video; its job stops when no other video follows it. False: it had already ended.
 
-        Raises VideoNotFound.
+        tenant: whose it must be; None for anybody's. Raises VideoNotFound.
         """
+        if tenant is not None:
+            self._store.get(video_id, tenant=tenant)
         match self._cancel(args=[video_id, _iso_now()]):
-            case "cancelled":
+            case "given_up":
                 return True
             case "ended":
                 return False
@@ -194,9 +285,18 @@ class JobQueue:
                 raise VideoNotFound(f"There is no video {video_id}.", param="id")
 
     @redis_errors()
+    def expire(self, *, limit: int = 100) -> int:
+        """End videos that are past their deadline, remove those whose time is over, and old cache entries.
+
+        At most limit of each kind; returns how many.
+        """
+        return sum(self._expire(args=[_iso_now(), limit]))
+
+    @redis_errors()
     def depth(self) -> int:
-        """Jobs that wait. O(1)."""
-        return self._redis.llen(f"rq:queue:{QUEUE}")
+        """Jobs that wait. O(number of priorities and checkpoints)."""
+        num_jobs, _ = self._depth()
+        return cast(int, num_jobs)
 
     @redis_errors()
     def num_running(self) -> int:
@@ -208,26 +308,29 @@ class JobQueue:
         return Verdict(self._release(args=[lease.job_id, lease.execution_id, _iso_now(), reason]))
 
     def _submit_arguments(self, submission: Submission) -> dict[str, object]:
-        request = submission.request
-        payload = JobPayload(
-            job_id=submission.job_id,
-            asset_id=submission.asset_id,
-            request=request,
-            fingerprint=submission.fingerprint,
-        )
-        arguments = {
+        arguments: dict[str, object] = {
             "video_id": submission.video_id,
             "job_id": submission.job_id,
-            "request": request.model_dump_json(),
-            "details": submission.model_dump_json(include={"ignored", "metadata", "file_name"}),
-            "payload": payload.model_dump_json(),
             "fingerprint": submission.fingerprint,
-            "cache_key": cache_key(request, fingerprint=submission.fingerprint),
-            "queue": QUEUE,
+            "tenant": submission.tenant,
+            "weight": submission.weight,
+            "priority": submission.priority,
+            "cost": submission.expected_seconds or UNKNOWN_SECONDS,
             "max_depth": self._settings.max_queue_depth,
             "is_memory_short": self._memory.is_short(),
             "retention": self._settings.retention_seconds,
         }
+        if submission.uses_cache:
+            scope = submission.tenant if self._settings.cache_scope == "tenant" else ""
+            arguments["cache_key"] = cache_key(submission.request, fingerprint=submission.fingerprint, scope=scope)
+        if submission.max_queued_by_tenant is not None:
+            arguments["max_depth_of_tenant"] = submission.max_queued_by_tenant
+        if submission.max_active_by_tenant is not None:
+            arguments["max_active_of_tenant"] = submission.max_active_by_tenant
+        if submission.daily_gpu_seconds_of_tenant is not None:
+            arguments["budget_seconds"] = submission.daily_gpu_seconds_of_tenant
+        if submission.deadline_seconds is not None:
+            arguments["deadline_seconds"] = submission.deadline_seconds
         if submission.idempotency_key is not None:
             # Hashed, so that a key of any length or alphabet is safe in ours.
             digest = hashlib.sha256(submission.idempotency_key.encode()).hexdigest()
@@ -236,32 +339,47 @@ class JobQueue:
             arguments["body"] = submission.body_fingerprint
         return arguments
 
-    def _rq_fields(self, submission: Submission) -> list[Any]:
-        """RQ's own hash of a queued job, flat: what `rq info`, dashboards and Job.fetch read."""
-        request = submission.request
-        job = Job.create(
-            TASK,
-            args=[submission.job_id],
-            connection=self._redis,
-            id=submission.job_id,
-            origin=QUEUE,
-            status=JobStatus.QUEUED,
-            # Never the call itself: it would put the prompt into every dashboard and log.
-            description=f"{request.model} {request.width}x{request.height} {request.num_frames} frames",
-            timeout=-1,
-            result_ttl=self._settings.retention_seconds,
-            failure_ttl=self._settings.retention_seconds,
-            serializer=JSONSerializer,
+    def _job_fields(self, submission: Submission) -> dict[str, Any]:
+        """RQ's own hash of a queued job, which `rq info`, dashboards and Job.fetch read, and the payload."""
+        request, stamp = submission.request, _iso_now()
+        payload = JobPayload(
+            job_id=submission.job_id,
+            asset_id=submission.asset_id,
+            request=request,
+            fingerprint=submission.fingerprint,
+            priority=submission.priority,
+            deadline_seconds=submission.deadline_seconds,
         )
-        job.enqueued_at = now()
-        job.retries_left = self._settings.max_attempts - 1
-        return [part for pair in job.to_dict().items() for part in pair]
+        return self._rq_template | {
+            "created_at": stamp,
+            "enqueued_at": stamp,
+            "data": zlib.compress(JSONSerializer.dumps((TASK, None, (submission.job_id,), {}))),
+            "origin": submission.priority,
+            # Never the call itself: it would put the prompt into every dashboard and log.
+            "description": f"{request.model} {request.width}x{request.height} {request.num_frames} frames",
+            "payload": payload.model_dump_json(),
+            "shape": request.shape,
+        }
 
-    def _retry_after(self, expected_seconds: float | None) -> int:
-        """Until a worker has room again, by the measured speed."""
+    def _retry_after(self, seconds_per_job: str) -> int:
+        """Until a worker takes the next job, by the measured speed."""
         num_workers = max(1, len(self._store.live_workers()))
-        seconds = 10.0 if expected_seconds is None else expected_seconds / num_workers
-        return min(MAX_RETRY_AFTER_SECONDS, max(1, round(seconds)))
+        return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(float(seconds_per_job) / num_workers)))
+
+
+def _rq_template(redis: Redis, settings: Settings) -> dict[str, Any]:
+    """What RQ writes of every job of ours alike; to ask it anew each time would cost more than SUBMIT itself."""
+    job = Job.create(
+        TASK,
+        connection=redis,
+        status=JobStatus.QUEUED,
+        timeout=-1,
+        result_ttl=settings.retention_seconds,
+        failure_ttl=settings.retention_seconds,
+        serializer=JSONSerializer,
+    )
+    job.retries_left = settings.max_attempts - 1
+    return cast(dict[str, Any], job.to_dict())
 
 
 def _iso_now() -> str:

@@ -11,6 +11,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
+DEFAULT_TENANT = "default"
+"""Whose videos they are where no API key is asked for."""
+
+Priority = Literal["interactive", "standard", "bulk"]
+PRIORITIES: tuple[Priority, ...] = ("interactive", "standard", "bulk")
+"""Each has an RQ queue of its name. While all have work they get 16, 4 and 1 parts of the GPU."""
 
 
 def new_video_id() -> str:
@@ -32,6 +38,11 @@ def new_execution_id() -> str:
 def object_key(asset_id: str, execution_id: str, name: str) -> str:
     """Where an execution puts a file. Two executions of one job never write the same object."""
     return f"assets/{asset_id}/{execution_id}/{name}"
+
+
+def checkpoint_key(job_id: str, execution_id: str, step: int) -> str:
+    """Where an execution puts the job's state; each is written once."""
+    return f"checkpoints/{job_id}/{execution_id}-{step}.safetensors"
 
 
 class State(StrEnum):
@@ -56,7 +67,7 @@ class State(StrEnum):
     """Its owner stopped it."""
 
     EXPIRED = "expired"
-    """Its deadline passed before a worker got to it."""
+    """Its deadline passed before it was completed."""
 
     @property
     def is_terminal(self) -> bool:
@@ -70,6 +81,19 @@ class Wire(BaseModel):
     """Fields that a newer version adds are left out here, not refused."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+EventType = Literal["video.completed", "video.failed"]
+EVENT_TYPES: tuple[EventType, ...] = ("video.completed", "video.failed")
+"""Every video ends with exactly one of them."""
+
+
+class Webhook(Wire):
+    """Where one video's event goes, by its own request."""
+
+    url: str
+    events: tuple[EventType, ...]
+    secret: str = Field(repr=False)
 
 
 class VideoRequest(Wire):
@@ -103,6 +127,11 @@ class VideoRequest(Wire):
 
     flow_shift: float
     seed: int
+
+    @property
+    def shape(self) -> str:
+        """Only equal ones share a forward."""
+        return f"{self.width}x{self.height}x{self.num_frames}"
 
     @property
     def rows_per_step(self) -> int:
@@ -157,6 +186,9 @@ class Outcome(Wire):
     inference_time_seconds: float | None = None
     peak_memory_mb: float | None = None
     worker: str | None = None
+    prompt_tokens: int | None = None
+    prompt_tokens_cut: int = 0
+    """Those beyond what the text encoder holds: it did not see them."""
 
     @classmethod
     def completed(
@@ -167,6 +199,8 @@ class Outcome(Wire):
         inference_time_seconds: float,
         worker: str,
         peak_memory_mb: float | None = None,
+        prompt_tokens: int | None = None,
+        prompt_tokens_cut: int = 0,
     ) -> "Outcome":
         return cls(
             state=State.COMPLETED,
@@ -175,6 +209,8 @@ class Outcome(Wire):
             inference_time_seconds=inference_time_seconds,
             peak_memory_mb=peak_memory_mb,
             worker=worker,
+            prompt_tokens=prompt_tokens,
+            prompt_tokens_cut=prompt_tokens_cut,
         )
 
     @classmethod
@@ -200,12 +236,25 @@ class JobPayload(Wire):
     fingerprint: str
     """Of the card that the request was snapped to; only workers with this checkpoint get the job."""
 
+    priority: Priority = "standard"
+    """As first submitted; a twin that joins may be in more of a hurry."""
+
+    deadline_seconds: float | None = None
+    """From its submission on."""
+
 
 class Lease(Wire):
     """A worker's right to a job, for as long as it renews it. The execution id is the fence."""
 
     job_id: str
     execution_id: str
+
+
+class Checkpoint(Wire):
+    """Where the state of an interrupted job lies, and how many denoising steps it has behind it."""
+
+    key: str
+    step: int
 
 
 class Claim(Wire):
@@ -218,6 +267,8 @@ class Claim(Wire):
 
     waited_seconds: float
     """From submit to this claim."""
+
+    checkpoint: Checkpoint | None = None
 
 
 class Signal(StrEnum):
@@ -292,7 +343,10 @@ class VideoRecord(Wire):
     """How often a worker has started it."""
 
     queue_position: int | None = None
-    """0 is next; None when not waiting."""
+    """Jobs that go before it; None when not waiting."""
+
+    seconds_ahead: float | None = None
+    """Estimated GPU seconds of those jobs."""
 
     cached: bool = False
     """Answered from an earlier identical request's files."""
@@ -303,6 +357,8 @@ class VideoRecord(Wire):
     inference_time_seconds: float | None = None
     peak_memory_mb: float | None = None
     worker: str | None = None
+    prompt_tokens: int | None = None
+    prompt_tokens_cut: int = 0
     ignored: tuple[str, ...] = ()
     """Request fields that were not understood."""
 
@@ -311,6 +367,23 @@ class VideoRecord(Wire):
 
     file_name: str | None = None
     """What a download is called."""
+
+    tenant: str = DEFAULT_TENANT
+    priority: Priority = "standard"
+    deadline_seconds: float | None = None
+    """From created_at on."""
+
+    webhook: Webhook | None = None
+    """Shown without its secret."""
+
+    quality: str | None = None
+    """The tier that was asked for by name."""
+
+    original_prompt: str | None = None
+    """The caller's own, where the request has an extended one."""
+
+    remixed_from_video_id: str | None = None
+    """Whose parameters it took over."""
 
     @property
     def is_terminal(self) -> bool:
@@ -346,8 +419,28 @@ class Submission(Wire):
     ignored: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     file_name: str | None = None
+    webhook: Webhook | None = None
+    quality: str | None = None
+    remixed_from_video_id: str | None = None
+    original_prompt: str | None = None
+    """The caller's own, where the request has an extended one."""
+
     expected_seconds: float | None = None
-    """GPU seconds by the card; becomes Retry-After when the queue is full."""
+    """GPU seconds by the card: what the tenant is charged in the queue's order."""
+
+    tenant: str = DEFAULT_TENANT
+    weight: float = Field(1.0, gt=0)
+    """The tenant's share of the GPU while others wait too."""
+
+    max_queued_by_tenant: int | None = None
+    max_active_by_tenant: int | None = None
+    daily_gpu_seconds_of_tenant: float | None = None
+    priority: Priority = "standard"
+    deadline_seconds: float | None = None
+    """After which the video fails, completed or not begun."""
+
+    uses_cache: bool = True
+    """False: takes no earlier result, joins no twin, and gives none."""
 
 
 class SubmitKind(StrEnum):

@@ -5,18 +5,38 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from service.errors import InvalidRequest
 from service.jobs.cache import MAX_DRAWN_SEED, seed_of
 from service.jobs.card import DefaultRange, ModelCard, Range
-from service.jobs.record import VideoRequest
+from service.jobs.record import EVENT_TYPES, EventType, Priority, VideoRequest
 
 MAX_SEED = 2**63 - 1
+MAX_DEADLINE_SECONDS = 7 * 24 * 3600
 UNSUPPORTED = ("input_reference", "input_references", "image", "image_url", "video_url", "reference_url")
 """Inputs that a text-to-video model must not silently leave out."""
+
+KEPT_BY_REMIX = (
+    "model",
+    "negative_prompt",
+    "width",
+    "height",
+    "num_frames",
+    "fps",
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_scale_2",
+    "flow_shift",
+    "seed",
+)
+"""Parameters that decide the pixels beside the prompt."""
+
+
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _no_bool(value: object) -> object:
@@ -34,9 +54,41 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _true_or_false(value: object) -> object:
+    """A form has it as text."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in FLAGS:
+        raise ValueError("must be true or false")
+    return FLAGS[value.lower()]
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
+Flag = Annotated[
+    bool,
+    BeforeValidator(_true_or_false),
+    WithJsonSchema({"enum": [True, False, "true", "false", "True", "False", "1", "0"]}),
+]
+
+
+def _listed(value: object) -> object:
+    """A form that has one event sends it alone."""
+    return [value] if isinstance(value, str) else value
+
+
+EventTypes = Annotated[tuple[EventType, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class RequestedWebhook(BaseModel):
+    """Where the video's event is to be sent. URL and secret are judged by service.webhooks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    url: Text = Field(max_length=2048)
+    events: EventTypes = EVENT_TYPES
+    secret: Text | None = Field(None, max_length=256, repr=False)
 
 
 class RequestedVideo(BaseModel):
@@ -59,13 +111,19 @@ class RequestedVideo(BaseModel):
     flow_shift: Number | None = Field(None, gt=0, le=1000)
     seed: Whole | None = Field(None, ge=-1, le=MAX_SEED)
     quality: str | None = None
-    strict: bool = False
+    strict: Flag = False
+    extend_prompt: Flag = False
+    priority: Priority = "standard"
+    deadline_seconds: Number | None = Field(None, ge=1, le=MAX_DEADLINE_SECONDS)
+    cache: Literal["use", "bypass"] = "use"
     metadata: dict[Text, Text] = Field({}, max_length=16)
     file_name: Text | None = Field(None, max_length=128, pattern=r"^[^/\\\x00-\x1f\x7f\"]+$")
+    webhook: RequestedWebhook | None = None
 
     @property
     def unknown_fields(self) -> tuple[str, ...]:
-        return tuple(sorted(self.model_extra or {}))
+        of_webhook = {} if self.webhook is None else self.webhook.model_extra or {}
+        return tuple(sorted([*(self.model_extra or {}), *(f"webhook.{name}" for name in of_webhook)]))
 
     @property
     def asked_size(self) -> tuple[int | None, int | None]:
@@ -93,15 +151,44 @@ def parse(fields: Mapping[str, Any]) -> RequestedVideo:
     for name in UNSUPPORTED:
         if fields.get(name) not in (None, "", [], {}):
             raise InvalidRequest(f"{name} is not supported: this is a text-to-video model.", param=name)
+    return validated(RequestedVideo, fields)
+
+
+def parse_remix(fields: Mapping[str, Any], original: VideoRequest) -> RequestedVideo:
+    """The original's effective parameters with another prompt. fields may add what changes no pixel.
+
+    Raises InvalidRequest as parse(), and for fields that contradict the original.
+    """
+    for name in (*KEPT_BY_REMIX, "size", "seconds", "quality"):
+        if fields.get(name) is not None:
+            raise InvalidRequest(
+                f"{name} can't be changed by a remix, which keeps its original's: send a new request.", param=name
+            )
+    kept = {name: getattr(original, name) for name in KEPT_BY_REMIX}
+    size = {"width": original.delivery_width, "height": original.delivery_height}
+    return parse({**fields, **kept, **size})
+
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+def validated(kind: type[Fields], fields: Mapping[str, Any]) -> Fields:
+    """A model of what a caller sent. Raises InvalidRequest with the first wrong field as param."""
     try:
-        return RequestedVideo.model_validate(dict(fields))
+        return kind.model_validate(dict(fields))
     except ValidationError as e:
         problem = e.errors(include_url=False)[0]
-        param = str(problem["loc"][0])
+        param = _param_at(problem["loc"])
         if problem["type"] == "missing":
             raise InvalidRequest(f"{param} is missing.", param=param) from e
         message = problem["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{param}: {message[0].lower()}{message[1:]}.", param=param) from e
+
+
+def _param_at(location: tuple[int | str, ...]) -> str:
+    """webhook.url, say; of other objects the members' names are the caller's own."""
+    is_ours = location[0] == "webhook" and len(location) > 1
+    return f"webhook.{location[1]}" if is_ours else str(location[0])
 
 
 def resolve(
@@ -171,6 +258,7 @@ def _native_size(asked: RequestedVideo, card: ModelCard) -> tuple[int, int]:
     return _within_area(width, height, card)
 
 
+@lru_cache(maxsize=1024)
 def _closest_shape(width: int, height: int, sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     """The native size whose aspect ratio is nearest; of equal ones the one nearest in area."""
     aspect, area = math.log(width / height), math.log(width * height)

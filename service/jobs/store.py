@@ -1,7 +1,8 @@
 """Records of videos, model cards and live workers. Every method raises QueueUnavailable without Redis."""
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -9,19 +10,22 @@ from pydantic import TypeAdapter
 from redis import Redis
 from rq.utils import now, utcformat
 
-from service.errors import InvalidRequest, ModelNotFound, NoModel, VideoNotFound
+from service.errors import InvalidRequest, RecordUnreadable, VideoNotFound
 from service.jobs.card import ModelCard
 from service.jobs.connection import redis_errors
+from service.jobs.fleet import NO_FLEET, Fleet
 from service.jobs.lua import load_script, write_anyway
-from service.jobs.record import Asset, Outcome, State, VideoError, VideoRecord, VideoRequest, WorkerInfo
+from service.jobs.record import DEFAULT_TENANT, Outcome, State, VideoError, VideoRecord, VideoRequest, WorkerInfo
+from service.logs import get_logger
 
 PROGRESS_CHANNEL = "wanserve:progress"
 """Pub/sub of record.ProgressMessage as JSON."""
 
-_VIDEOS = "wanserve:videos"
 _CARDS = "wanserve:cards"
 _WORKERS = "wanserve:workers"
 MAX_PAGE = 100
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class VideoStore:
         self._read = load_script(redis, "read")
         self._delete = load_script(redis, "delete")
         self._unlist = load_script(redis, "unlist")
+        self._look = load_script(redis, "look")
+        self._read_fleet = load_script(redis, "fleet")
+        self._fleet: Fleet | None = None
 
     @redis_errors()
     def check(self) -> None:
@@ -47,77 +54,111 @@ class VideoStore:
         self._redis.ping()
 
     @redis_errors()
-    def get(self, video_id: str) -> VideoRecord:
-        """Raises VideoNotFound."""
-        records = self._records([video_id])
-        if not records:
-            raise VideoNotFound(f"There is no video {video_id}.", param="id")
-        return records[0]
+    def get(self, video_id: str, *, tenant: str | None = None) -> VideoRecord:
+        """tenant: whose it must be; None for anybody's. Raises VideoNotFound, RecordUnreadable."""
+        [answer] = self._read(args=[video_id])
+        return record_of(video_id, answer, tenant=tenant)
 
     @redis_errors()
-    def list(self, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc") -> Page:
-        """By creation time. after may have been deleted or expired within the last hour.
+    def find(self, video_ids: Sequence[str]) -> tuple[VideoRecord, ...]:
+        """Those of the videos that are there and can be read, anybody's, in order and at one instant."""
+        if not video_ids:
+            return ()
+        return tuple(_readable(dict(zip(video_ids, self._read(args=video_ids), strict=True))))
+
+    def of_asset(self, asset_id: str) -> tuple[VideoRecord, ...]:
+        """Videos that have this asset's files, anybody's, by creation time."""
+        names = self._references(asset_id)
+        videos = self.find([name for name in names if not name.startswith("cache:")])
+        return tuple(sorted(videos, key=lambda video: (video.created_at, video.id)))
+
+    @redis_errors()
+    def _references(self, asset_id: str) -> set[str]:
+        return cast(set[str], self._redis.smembers(f"wanserve:asset:{asset_id}:references"))
+
+    @redis_errors()
+    def preview(self, job_id: str) -> str | None:
+        """The newest picture of a running job, WebP in base64."""
+        return cast(str | None, self._redis.get(f"wanserve:preview:{job_id}"))
+
+    @redis_errors()
+    def look(self, video_id: str, *, tenant: str | None = None) -> tuple[VideoRecord, Fleet | None]:
+        """As get(), in the same question with models and workers at that instant; of an ended video they may be old.
+
+        Raises VideoNotFound, RecordUnreadable.
+        """
+        last = self._fleet
+        answer, changed = self._look(args=[video_id, NO_FLEET if last is None else last.digest])
+        fleet = last if changed is None else self._learn(changed)
+        return record_of(video_id, answer, tenant=tenant), fleet
+
+    @redis_errors()
+    def list(
+        self,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        after: str | None = None,
+        limit: int = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Page:
+        """A tenant's, by creation time, without unreadable ones. after may have been deleted or expired within an hour.
 
         Raises InvalidRequest(param="after") for any other id that is not there.
         """
         limit = min(max(limit, 1), MAX_PAGE)
         first, last = ("-inf", "+inf") if order == "asc" else ("+inf", "-inf")
         if after is not None:
-            first = f"({self._created_at(after)!r}"
+            first = f"({self._created_at(after, tenant)!r}"
         records: list[VideoRecord] = []
         # One more than asked tells whether there is another page.
         while len(records) <= limit:
-            listed = self._listed(first, last, is_reversed=order == "desc", num=limit + 1)
+            listed = self._listed(tenant, first, last, is_reversed=order == "desc", num=limit + 1)
             if not listed:
                 break
             ids = [video_id for video_id, _ in listed]
-            found = self._records(ids)
-            expired = set(ids) - {record.id for record in found}
-            if expired:
-                self._unlist(args=sorted(expired))
-            records += found
+            answers = dict(zip(ids, self._read(args=ids), strict=True))
+            if expired := [video_id for video_id in ids if not answers[video_id]]:
+                self._unlist(args=[tenant, *expired])
+            records += _readable(answers)
             first = f"({listed[-1][1]!r}"
         return Page(records=tuple(records[:limit]), has_more=len(records) > limit)
 
     @redis_errors()
-    def delete(self, video_id: str) -> Asset | None:
-        """Cancel the video if it has not ended, then remove its record.
+    def delete(self, video_id: str, *, tenant: str | None = None) -> None:
+        """Cancel the video if it has not ended, then remove its record and, with the last reference, its files.
 
-        Returns the asset whose files the caller removes from storage, or None while something else refers
-        to it. Raises VideoNotFound.
+        The files become garbage, which a sweep takes out of storage. tenant: whose it must be; None for anybody's.
+        Raises VideoNotFound.
         """
+        if tenant is not None:
+            self.get(video_id, tenant=tenant)
         # The client may send it again: the second time must answer as the first.
         call_id = uuid.uuid4().hex
-        match self._delete(args=[video_id, call_id, utcformat(now())]):
-            case ["free", outcome]:
-                return Outcome.model_validate_json(outcome).asset
-            case ["kept"]:
-                return None
-            case _:
-                raise VideoNotFound(f"There is no video {video_id}.", param="id")
+        if self._delete(args=[video_id, call_id, utcformat(now())]) == "missing":
+            raise VideoNotFound(f"There is no video {video_id}.", param="id")
 
     @redis_errors()
     def register_card(self, card: ModelCard) -> None:
         """The last card of a model persists when its workers are gone."""
         write_anyway(self._redis, ["HSET", _CARDS, card.id, card.model_dump_json()])
 
+    @property
+    def last_fleet(self) -> Fleet | None:
+        """As this object saw it last; None before it looked."""
+        return self._fleet
+
     @redis_errors()
+    def fleet(self) -> Fleet:
+        """Models and live workers, in one question."""
+        return self._learn(self._read_fleet())
+
     def cards(self) -> tuple[ModelCard, ...]:
         """All cards ever registered, those of live workers first. Empty before the first worker."""
-        cards = [ModelCard.model_validate_json(text) for text in self._redis.hvals(_CARDS)]
-        live = {worker.model for worker in self.live_workers()}
-        return tuple(sorted(cards, key=lambda card: (card.id not in live, card.id)))
+        return self.fleet().cards
 
     def card(self, name: str | None = None) -> ModelCard:
         """The card that answers to a name; without one the first. Raises NoModel, ModelNotFound."""
-        cards = self.cards()
-        if not cards:
-            raise NoModel("No worker has registered a model yet. Try again when one is up.")
-        for card in cards:
-            if name is None or card.answers_to(name):
-                return card
-        known = ", ".join(card.id for card in cards)
-        raise ModelNotFound(f"The model {name!r} does not exist here; known are: {known}.", param="model")
+        return self.fleet().card(name)
 
     @redis_errors()
     def report_alive(self, worker: WorkerInfo, *, ttl_seconds: float) -> None:
@@ -137,40 +178,77 @@ class VideoStore:
             pipeline.delete(_worker_key(name))
             pipeline.execute()
 
-    @redis_errors()
     def live_workers(self) -> tuple[WorkerInfo, ...]:
         """Those whose report_alive has not run out."""
-        names = sorted(cast(set[str], self._redis.smembers(_WORKERS)))
-        if not names:
-            return ()
-        infos = self._redis.mget([_worker_key(name) for name in names])
-        gone = [name for name, info in zip(names, infos, strict=True) if info is None]
+        return self.fleet().workers
+
+    def _learn(self, answer: Sequence[Any]) -> Fleet:
+        """From what scripts/prelude/records.lua answers."""
+        cards, workers, gone, digest = answer
         if gone:
             self._redis.srem(_WORKERS, *gone)
-        return tuple(WorkerInfo.model_validate_json(info) for info in infos if info is not None)
+        self._fleet = Fleet.of(cards, workers, digest=digest)
+        return self._fleet
 
-    def _records(self, video_ids: Sequence[str]) -> tuple[VideoRecord, ...]:
-        """Those of the ids that are there, in order."""
-        answers = self._read(args=video_ids)
-        return tuple(
-            _record(video_id, _pairs(video), job, position)
-            for video_id, (video, job, position) in zip(video_ids, answers, strict=True)
-            if video
-        )
-
-    def _listed(self, first: str, last: str, *, is_reversed: bool, num: int) -> Sequence[tuple[str, float]]:
+    def _listed(
+        self, tenant: str, first: str, last: str, *, is_reversed: bool, num: int
+    ) -> Sequence[tuple[str, float]]:
         """Ids and creation times between two bounds of ZRANGE."""
         listed = self._redis.zrange(
-            _VIDEOS, first, last, desc=is_reversed, byscore=True, withscores=True, offset=0, num=num
+            _videos_key(tenant), first, last, desc=is_reversed, byscore=True, withscores=True, offset=0, num=num
         )
         return cast(Sequence[tuple[str, float]], listed)
 
-    def _created_at(self, video_id: str) -> float:
+    def _created_at(self, video_id: str, tenant: str) -> float:
         """Its place in the list, which no two videos share; of a video that is gone too."""
-        score = self._redis.zscore(_VIDEOS, video_id) or self._redis.get(f"wanserve:unlisted:{video_id}")
+        listed = self._redis.zscore(_videos_key(tenant), video_id)
+        score = listed or self._redis.get(f"wanserve:unlisted:{tenant}:{video_id}")
         if score is None:
             raise InvalidRequest(f"after: there is no video {video_id}.", param="after")
         return float(score)
+
+
+def record_of(video_id: str, answer: str | None, *, tenant: str | None = None) -> VideoRecord:
+    """The public record, from what scripts/prelude/records.lua answers.
+
+    tenant: whose it must be; None for anybody's. Raises VideoNotFound, and RecordUnreadable for a record that was
+    damaged, or written by another version.
+    """
+    if answer:
+        hashed, job, place = json.loads(answer)
+        video = _pairs(hashed)
+        if tenant in (None, video.get("tenant", DEFAULT_TENANT)):
+            # Lua has no empty place in a list: what is missing comes as false.
+            return _readable_record(video_id, video, [text or None for text in job], place or None)
+    raise VideoNotFound(f"There is no video {video_id}.", param="id")
+
+
+def _readable(answers: Mapping[str, str | None]) -> Iterator[VideoRecord]:
+    """Of those that are there; one broken record must not hide the others."""
+    for video_id, answer in answers.items():
+        if answer:
+            try:
+                yield record_of(video_id, answer)
+            except RecordUnreadable:
+                log.warning("record_unreadable", video_id=video_id)
+
+
+def _readable_record(
+    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str] | None
+) -> VideoRecord:
+    try:
+        return _record(video_id, video, job, place)
+    # A field that is missing is a KeyError, all that pydantic refuses a ValueError.
+    except (KeyError, ValueError) as e:
+        raise RecordUnreadable(
+            f"The record of {video_id} can't be read: it was damaged, or written by another version. Delete it and "
+            "submit it again.",
+            param="id",
+        ) from e
+
+
+def _videos_key(tenant: str) -> str:
+    return f"wanserve:videos:{tenant}"
 
 
 def _worker_key(name: str) -> str:
@@ -184,7 +262,9 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
 _Details = TypeAdapter(dict[str, Any])
 
 
-def _record(video_id: str, video: dict[str, str], job: Sequence[str | None], position: int | None) -> VideoRecord:
+def _record(
+    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str] | None
+) -> VideoRecord:
     """Put the public record together from what read.lua saw."""
     status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker = job
     common: dict[str, Any] = {
@@ -193,6 +273,7 @@ def _record(video_id: str, video: dict[str, str], job: Sequence[str | None], pos
         "request": VideoRequest.model_validate_json(video["request"]),
         "created_at": video["created_at"],
         "cached": video["kind"] == "cached",
+        "tenant": video.get("tenant", DEFAULT_TENANT),
         **_Details.validate_json(video["details"]),
     }
     if "state" in video:
@@ -203,6 +284,7 @@ def _record(video_id: str, video: dict[str, str], job: Sequence[str | None], pos
         error = VideoError(code="job_removed", message="The job was removed from the queue. Submit it again.")
         return VideoRecord(**common, state=State.FAILED, error=error)
     is_started = status == "started"
+    num_ahead, seconds_ahead = place or (None, None)
     return VideoRecord(
         **common,
         state=State(phase or "started") if is_started else State.QUEUED,
@@ -212,7 +294,8 @@ def _record(video_id: str, video: dict[str, str], job: Sequence[str | None], pos
         step=step or 0,
         num_steps=num_steps or 0,
         attempt=int(num_retries or 0) + is_started,
-        queue_position=position,
+        queue_position=num_ahead,
+        seconds_ahead=seconds_ahead,
         worker=worker or None,
     )
 
@@ -240,4 +323,6 @@ def _ended_record(
         inference_time_seconds=outcome.inference_time_seconds,
         peak_memory_mb=outcome.peak_memory_mb,
         worker=outcome.worker,
+        prompt_tokens=outcome.prompt_tokens,
+        prompt_tokens_cut=outcome.prompt_tokens_cut,
     )

@@ -1,6 +1,7 @@
 """Which prompts are refused. Blocks only what is clear; knows no request and no HTTP."""
 
 import unicodedata
+from functools import lru_cache
 
 from service.errors import InvalidRequest, ModerationBlocked
 from service.moderation.lexicon import read_lexicon
@@ -11,6 +12,8 @@ POLICY_VERSION = 1
 
 LONGEST_WRITTEN_OUT = 12_000
 """Characters. A single one can stand for eighteen, so that a prompt of legal length may be far longer to read."""
+
+REMEMBERED_TEXTS = 2048
 
 AVOIDABLE = frozenset({"sexual", "violence/graphic", "self-harm"})
 """Naming these in a negative prompt asks to keep them out."""
@@ -38,8 +41,9 @@ def check_prompts(prompt: str, negative_prompt: str) -> None:
         _refuse(category, param="negative_prompt")
 
 
+@lru_cache(maxsize=REMEMBERED_TEXTS)
 def category_of(text: str) -> str | None:
-    """The category that a text clearly falls into, if any."""
+    """The category that a text clearly falls into, if any. Remembered: prompts are sent again, and defaults always."""
     normal = plain(text)
     english, chinese = read_lexicon("en"), read_lexicon("zh")
     found = (english.category_of(reading) for reading in latin_readings(normal))

@@ -19,15 +19,20 @@ def submit(page: Page, prompt: str, *, steps: int) -> None:
 
 
 def record_steps(page: Page) -> None:
-    """Keep every text of the step line: a fast machine shows each for less time than a look from here takes."""
+    """Keep every step line and preview: a fast machine shows each for less time than a look from here takes."""
     page.evaluate(
         """() => {
             window.seenSteps = [];
+            window.seenPreviews = [];
             const look = () => {
                 const line = document.querySelector(".making .step");
                 if (line) window.seenSteps.push(line.textContent);
+                const preview = document.querySelector(".screen .preview");
+                if (preview) window.seenPreviews.push(preview.src);
             };
-            new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+            new MutationObserver(look).observe(document.body, {
+                subtree: true, childList: true, characterData: true, attributes: true,
+            });
         }"""
     )
 
@@ -40,7 +45,9 @@ def test_a_prompt_becomes_a_playing_video_and_is_listed(page: Page) -> None:
 
     player = page.locator("#stage video")
     expect(player).to_be_visible()
-    assert any(re.search(r"step \d+ of 100", text.strip()) for text in page.evaluate("window.seenSteps"))
+    steps = page.evaluate("window.seenSteps")
+    assert any(re.search(r"step \d+ of 100", text) for text in steps), steps
+    assert any(address.startswith("data:image/webp") for address in page.evaluate("window.seenPreviews"))
     before = player.evaluate("(video) => video.currentTime")
     player.evaluate(
         """(video, before) => new Promise((resolve) => {
@@ -95,6 +102,14 @@ def test_an_empty_prompt_and_a_wrong_seed_are_told(page: Page) -> None:
 
 def test_without_event_streams_progress_is_polled(page: Page) -> None:
     page.route("**/events", lambda route: route.abort())
+
+    submit(page, f"{PROMPT} {uuid.uuid4().hex[:8]}", steps=10)
+
+    expect(page.locator("#stage video")).to_be_visible()
+
+
+def test_without_polling_events_tell_everything(page: Page) -> None:
+    page.route(re.compile(r"/v1/videos/video_\w+$"), lambda route: route.abort())
 
     submit(page, f"{PROMPT} {uuid.uuid4().hex[:8]}", steps=10)
 

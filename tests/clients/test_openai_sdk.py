@@ -7,6 +7,7 @@ import av
 import openai
 import pytest
 from openai import OpenAI
+from PIL import Image
 
 PROMPT = "a red circle moves to the left on a white background"
 
@@ -46,6 +47,39 @@ def test_the_thumbnail_is_a_picture(client: OpenAI) -> None:
     assert picture[8:12] == b"WEBP"
 
 
+def test_the_sprite_sheet_shows_the_frames(client: OpenAI) -> None:
+    video = client.videos.create_and_poll(prompt=PROMPT, extra_body={"num_inference_steps": 6, "seed": 1})
+
+    sheet = Image.open(io.BytesIO(client.videos.download_content(video.id, variant="spritesheet").read()))
+
+    assert (sheet.format, sheet.size) == ("WEBP", (640, 640))
+
+
+def test_a_remix_is_the_same_video_with_another_prompt(client: OpenAI) -> None:
+    fields = {"num_inference_steps": 6, "seed": 3, "quality": "draft"}
+    first = client.videos.create_and_poll(prompt=PROMPT, seconds="4", extra_body=fields)
+
+    remix = client.videos.poll(client.videos.remix(first.id, prompt="a blue square rests on a white background").id)
+
+    assert (remix.status, remix.remixed_from_video_id) == ("completed", first.id)
+    assert remix.prompt == "a blue square rests on a white background"
+    assert remix.model_extra is not None
+    assert first.model_extra is not None
+    for name in ("num_frames", "seed", "num_inference_steps", "guidance_scale"):
+        assert remix.model_extra[name] == first.model_extra[name]
+
+
+def test_what_needs_a_picture_or_a_video_is_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as edit:
+        client.videos.edit(prompt=PROMPT, video=b"a video")
+    with pytest.raises(openai.BadRequestError) as extension:
+        client.videos.extend(prompt=PROMPT, seconds="4", video=b"a video")
+    with pytest.raises(openai.BadRequestError) as character:
+        client.videos.create_character(name="Ada", video=b"a video")
+
+    assert {refused.value.code for refused in (edit, extension, character)} == {"not_supported"}
+
+
 def test_the_same_request_is_the_same_file(client: OpenAI) -> None:
     fields = {"num_inference_steps": 6, "seed": 2}
     first = client.videos.create_and_poll(prompt=PROMPT, extra_body=fields)
@@ -71,6 +105,16 @@ def test_models_are_listed(client: OpenAI) -> None:
     [model] = client.models.list()
 
     assert client.models.retrieve(model.id).id == model.id
+
+
+def test_a_model_is_known_by_its_aliases_and_has_three_qualities(client: OpenAI) -> None:
+    model = client.models.retrieve("wan2.2-t2v-plus")
+
+    assert model.model_extra is not None
+    tiers = model.model_extra["quality"]
+    assert list(tiers) == ["draft", "standard", "high"]
+    steps = [tier["num_inference_steps"] for tier in tiers.values()]
+    assert steps == sorted(set(steps))
 
 
 def test_a_retried_key_is_one_video(client: OpenAI) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from service.embedded.process import free_ports
 from service.jobs.store import VideoStore
+from service.provenance.evidence import Seal, examine
+from service.provenance.notary import known_anchors
 from service.settings import Settings
 from service.storage import Storage
 from tests.e2e.conftest import Workers
@@ -42,6 +44,17 @@ def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask[~inner]
 
 
+def assert_proven(content: bytes, asset_id: str, settings: Settings) -> None:
+    path = settings.data_dir / f"{asset_id}.mp4"
+    path.write_bytes(content)
+    evidence = examine(path, anchors=known_anchors(settings))
+    assert evidence.signature.seal is Seal.TRUSTED
+    assert evidence.signature.generation is not None
+    assert evidence.signature.generation["asset_id"] == asset_id
+    assert evidence.label is not None
+    assert evidence.label["ProduceID"] == asset_id
+
+
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.with_changes(worker_metrics_port=free_ports(["metrics"])["metrics"])
@@ -59,12 +72,14 @@ def test_ball_and_background_have_the_colours_of_the_prompt(
     for video_id, (_, ball, background) in zip(video_ids, PROMPTS, strict=True):
         asset = store.get(video_id).asset
         assert asset is not None, workers.logs()
-        frames = decoded(b"".join(storage.read(asset.video.key)))
+        content = b"".join(storage.read(asset.video.key))
+        frames = decoded(content)
         assert frames.shape == (17, 256, 256, 3)
         assert border(where(frames, background)).mean() > 0.9
         ball_share = where(frames, ball).mean(axis=(1, 2))
         assert (ball_share > 0.02).all(), "a frame has no ball"
         assert (ball_share < 0.6).all(), "a frame is all ball"
+        assert_proven(content, asset.id, settings)
     metrics = httpx.get(f"http://{settings.host}:{settings.worker_metrics_port}/metrics", trust_env=False).text
     assert 'wanserve_jobs_finished_total{outcome="completed"} 2.0' in metrics
     assert "wanserve_denoising_steps_total 40.0" in metrics

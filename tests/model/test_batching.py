@@ -20,6 +20,7 @@ STRANGERS = [
     {"prompt": "a green triangle", "num_inference_steps": 5, "guidance_scale": 1.0, "guidance_scale_2": 1.0},
     {"prompt": "a ball", "num_inference_steps": 3, "guidance_scale_2": 1.0, "negative_prompt": "blurry, low quality"},
     {"prompt": "a yellow star falling", "num_inference_steps": 6, "flow_shift": 1.0, "num_frames": 9},
+    {"prompt": "a black ring", "num_inference_steps": 30, "flow_shift": 12.0, "guidance_scale_2": 3.0},
 ]
 
 
@@ -60,7 +61,7 @@ ARRIVALS = st.builds(
         {
             "prompt": st.sampled_from(["a red circle", "白色背景上，一个绿色的三角形向右移动", "a star, " * 20]),
             "seed": st.integers(0, 5),
-            "num_inference_steps": st.integers(1, 8),
+            "num_inference_steps": st.integers(1, 30),
             "num_frames": st.sampled_from([1, 5]),
             "flow_shift": st.sampled_from([1.0, 3.0, 12.0]),
             "guidance_scale": st.sampled_from([1.0, 4.0]),

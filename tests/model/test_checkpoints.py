@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
+from transformers import UMT5EncoderModel
 
 from model import recipe
 from model.describe import A14B, read_card
@@ -50,7 +51,7 @@ def test_weights_that_were_cut_off_are_refused(checkpoint_copy, name):
     file = checkpoint_copy / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
-    with pytest.raises(CheckpointError, match="download it again"):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} was cut off.* Download it again"):
         load_parts(open_folder(checkpoint_copy), device="cpu")
 
 
@@ -116,7 +117,7 @@ def test_a_tensor_missing_from_the_weights_is_not_left_random(checkpoint_copy):
     del weights["blocks.3.attn1.to_q.weight"]
     save_file(weights, file, metadata={"format": "pt"})
 
-    with pytest.raises(CheckpointError, match=r"transformer_2: .*blocks\.3\.attn1\.to_q\.weight"):
+    with pytest.raises(CheckpointError, match=r"transformer_2: the weight files lack blocks\.3\.attn1\.to_q\.weight"):
         load_parts(open_folder(checkpoint_copy), device="cpu")
 
 
@@ -124,8 +125,46 @@ def test_weights_of_another_size_are_refused(checkpoint_copy):
     for expert in ("transformer", "transformer_2"):
         edit(checkpoint_copy / expert / "config.json", ffn_dim=256)
 
-    with pytest.raises(CheckpointError, match="can't be loaded"):
+    message = (
+        r"safetensors: blocks\.0\.ffn\.net\.0\.proj\.weight has the shape \[\d+, \d+\], but .* asks for \[256, \d+\]"
+    )
+    with pytest.raises(CheckpointError, match=message):
         load_parts(open_folder(checkpoint_copy), device="cpu")
+
+
+HEADER_FAULTS = {
+    "cut inside the header": (lambda data: data[:100], "was cut off"),
+    "surplus bytes": (lambda data: data + b"\0" * 8, "goes on after its end"),
+    "no JSON": (lambda data: data[:8] + b"}" + data[9:], "broken header"),
+    "no table": (lambda data: (2).to_bytes(8, "little") + b"[]", "broken header"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), HEADER_FAULTS.values(), ids=HEADER_FAULTS.keys())
+def test_a_damaged_weight_file_is_named_before_anything_is_loaded(checkpoint_copy, monkeypatch, damage, message):
+    file = checkpoint_copy / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    monkeypatch.setattr(UMT5EncoderModel, "from_pretrained", None)
+
+    with pytest.raises(CheckpointError, match=rf"vae.diffusion_pytorch_model\.safetensors .*{message}"):
+        load_parts(open_folder(checkpoint_copy), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("vae/config.json", {"temperal_downsample": 3}, "temperal_downsample must be a list of true and false"),
+        ("vae/config.json", {"out_channels": "3"}, "out_channels must be a whole number"),
+        ("model_index.json", {"boundary_ratio": "x"}, "boundary_ratio must be a number"),
+        ("transformer/config.json", {"patch_size": 2}, "patch_size must be a list of whole numbers"),
+        ("scheduler/scheduler_config.json", {"solver_type": 2}, "solver_type must be a string"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(checkpoint_copy, name, changes, message):
+    edit(checkpoint_copy / name, **changes)
+
+    with pytest.raises(CheckpointError, match=f"{re.escape(Path(name).name)}: {message}"):
+        open_folder(checkpoint_copy)
 
 
 @pytest.fixture
@@ -150,6 +189,17 @@ def test_a_missing_shard_is_named(sharded_checkpoint):
 
     with pytest.raises(CheckpointError, match=shard.name):
         open_folder(sharded_checkpoint)
+
+
+def test_a_shard_that_lacks_what_the_index_promises_is_named(sharded_checkpoint):
+    index = sharded_checkpoint / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    first, other = sorted(set(places.values()))[:2]
+    moved = next(name for name, shard in places.items() if shard == first)
+    edit(index, weight_map=places | {moved: other})
+
+    with pytest.raises(CheckpointError, match=f"{other} lacks {re.escape(moved)}, which its index puts there"):
+        load_parts(open_folder(sharded_checkpoint), device="cpu")
 
 
 def test_a_folder_without_wanserve_json_gets_the_official_recipe(checkpoint_copy):

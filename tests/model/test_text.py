@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from model.folder import open_folder
 from model.loader import load_parts
-from model.text import clean_prompt, pad_biases, prompt_embeds, text_keys_values
+from model.text import clean_prompt, count_tokens, pad_biases, prompt_embeds, text_keys_values
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +81,8 @@ def test_a_prompt_that_fills_all_tokens_has_no_pads():
 )
 def test_prompts_are_cleaned_as_wan_does(raw, clean):
     assert clean_prompt(raw) == clean
+
+
+def test_tokens_are_counted_beyond_the_limit_too(parts):
+    assert count_tokens("a red circle", parts.tokenizer) == len(embed(parts, "a red circle"))
+    assert count_tokens("a red circle " * 300, parts.tokenizer) > 900

@@ -1,5 +1,6 @@
 """CLAIM: whose turn it is, and who is woken."""
 
+import pytest
 from redis import Redis
 
 from service.jobs.queue import JobQueue
@@ -91,3 +92,25 @@ def test_a_payload_of_another_version_fails_instead_of_blocking_the_queue(
     error = store.get(video.id).error
     assert error is not None
     assert error.code == "incompatible_job"
+
+
+@pytest.mark.parametrize("field", ["payload", "origin", "tenant", "cost", "shape", "submitted_at", "number_of_retries"])
+@pytest.mark.parametrize("damage", [None, "\xff\x00", "nan"])
+def test_a_damaged_job_does_not_hold_up_the_others(
+    queue: JobQueue, redis: Redis, submission: MakeSubmission, field: str, damage: str | None
+) -> None:
+    broken = queue.submit(submission("broken")).record
+    whole = queue.submit(submission("whole")).record
+    if damage is None:
+        redis.hdel(f"rq:job:{broken.job_id}", field)
+    else:
+        redis.hset(f"rq:job:{broken.job_id}", field, damage)
+
+    held = []
+    while len(held) < 2:
+        claimed = queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id(), shapes=["x"])
+        held += [] if claimed is None else [claimed.lease.job_id]
+        if redis.hexists(f"wanserve:video:{broken.id}", "state"):
+            held.append(broken.job_id)
+
+    assert set(held) == {broken.job_id, whole.job_id}

@@ -2,6 +2,7 @@
 
 from redis import Redis
 
+from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import (
     Lease,
@@ -9,6 +10,7 @@ from service.jobs.record import (
     Signal,
     State,
     Verdict,
+    checkpoint_key,
 )
 from service.jobs.store import VideoStore
 from tests.service.claims import MakeSubmission, claim, completed, events, lapse
@@ -120,3 +122,36 @@ def test_a_retry_costs_an_attempt_and_the_last_one_fails(
     error = store.get(video.id).error
     assert error is not None
     assert "Attempt 3: out of memory." in error.message
+
+
+def test_a_state_that_is_saved_twice_is_no_garbage(
+    queue: JobQueue, garbage: Garbage, redis: Redis, submission: MakeSubmission
+) -> None:
+    queue.submit(submission())
+    lease = claim(queue).lease
+    key = checkpoint_key(lease.job_id, lease.execution_id, 3)
+    for _ in range(2):
+        garbage.announce(key)
+        assert queue.checkpoint(lease, key, step=3) is Signal.OK
+
+    assert redis.zcard("wanserve:garbage") == 0
+
+
+def test_a_state_that_was_overtaken_does_not_set_the_job_back(
+    queue: JobQueue, garbage: Garbage, redis: Redis, submission: MakeSubmission
+) -> None:
+    queue.submit(submission())
+    lease = claim(queue).lease
+    newer, older = (checkpoint_key(lease.job_id, lease.execution_id, step) for step in (12, 11))
+    queue.checkpoint(lease, newer, step=12)
+    garbage.announce(older)
+    queue.checkpoint(lease, older, step=11)
+
+    assert redis.hget(f"rq:job:{lease.job_id}", "checkpoint") == newer
+    assert garbage.due() == [older]
+    lapse(redis, lease)
+    queue.reclaim()
+    # One that could not go on from it begins anew.
+    again = claim(queue).lease
+    queue.checkpoint(again, checkpoint_key(again.job_id, again.execution_id, 1), step=1)
+    assert redis.hget(f"rq:job:{lease.job_id}", "checkpoint_step") == "1"

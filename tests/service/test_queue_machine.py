@@ -1,7 +1,7 @@
 """A storm of every queue operation in every order, on a real server, against a model of what must hold.
 
 Whatever happens: each video ends at most once and each end has exactly one event, no job is lost, only the owner of
-a job commits it, and what is shown agrees with what was answered.
+a job commits it, what is shown agrees with what was answered, and files live as long as something refers to them.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,19 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from service.errors import QueueFull, VideoNotFound
+from service.errors import BudgetExceeded, Conflict, NotFound, QueueFull, TenantQueueFull, VideoNotFound
 from service.jobs.card import ModelCard
+from service.jobs.garbage import Garbage
+from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
 from service.jobs.record import (
+    PRIORITIES,
     Asset,
     AssetFile,
     Claim,
     Lease,
     Outcome,
+    Priority,
     Progress,
     Signal,
     Submission,
@@ -46,6 +50,10 @@ from service.settings import Settings
 
 MAX_DEPTH = 6
 MAX_ATTEMPTS = 2
+MAX_ACTIVE = 5
+"""Of a tenant: jobs that wait or run."""
+
+BUDGET_SECONDS = 12.0
 CHECKPOINTS = ("f" * 64, "0" * 64)
 """Fingerprints; a worker has one of them."""
 
@@ -73,7 +81,14 @@ class Model:
     lapsed: set[str] = field(default_factory=set)
     """Executions whose lease ran out."""
 
-    cached: set[Content] = field(default_factory=set)
+    cached: dict[Content, str] = field(default_factory=dict)
+    """Asset by content."""
+
+    shown: dict[str, str] = field(default_factory=dict)
+    """Asset by video, of videos that are completed and have a record."""
+
+    uploaded: set[str] = field(default_factory=set)
+    """Assets whose files are in storage, or were."""
 
     def is_wanted(self, job_id: str) -> bool:
         return job_id in self.open.values()
@@ -117,6 +132,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.redis.flushall()
         self.queue = JobQueue(self.redis, self.settings)
         self.store = VideoStore(self.redis)
+        self.garbage = Garbage(self.redis)
+        self.operations = Operations(self.redis)
         self.model = Model()
 
     @rule(
@@ -124,10 +141,30 @@ class QueueMachine(RuleBasedStateMachine):
         prompt=st.sampled_from("abcd"),
         seed=st.integers(0, 1),
         checkpoint=st.sampled_from((CHECKPOINTS[0], *CHECKPOINTS)),
+        tenant=st.sampled_from("xy"),
+        priority=st.sampled_from(PRIORITIES),
+        deadline_seconds=st.sampled_from((None, None, 1000.0)),
     )
-    def submit(self, prompt: str, seed: int, checkpoint: str) -> object:
+    def submit(
+        self,
+        prompt: str,
+        seed: int,
+        checkpoint: str,
+        tenant: str,
+        priority: Priority,
+        deadline_seconds: float | None,
+    ) -> object:
         request = resolve(parse({"prompt": prompt, "seed": seed}), self.card).request
-        submission = Submission(request=request, fingerprint=checkpoint)
+        submission = Submission(
+            request=request,
+            fingerprint=checkpoint,
+            tenant=tenant,
+            priority=priority,
+            deadline_seconds=deadline_seconds,
+            expected_seconds=1.0 + seed / 3,
+            max_active_by_tenant=MAX_ACTIVE,
+            daily_gpu_seconds_of_tenant=BUDGET_SECONDS,
+        )
         expected = self.model.kind((prompt, seed, checkpoint))
         try:
             submitted = self.queue.submit(submission)
@@ -135,11 +172,20 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.depth() >= MAX_DEPTH
             assert expected is SubmitKind.QUEUED
             return multiple()
+        except TenantQueueFull:
+            assert self._num_active(tenant) == MAX_ACTIVE
+            assert expected is SubmitKind.QUEUED
+            return multiple()
+        except BudgetExceeded:
+            assert self._used_milliseconds(tenant) + 1000 * (1 + seed / 3) > 1000 * BUDGET_SECONDS - 1
+            assert expected is SubmitKind.QUEUED
+            return multiple()
         assert submitted.kind is expected
         record = submitted.record
         assert self.queue.submit(submission).record.id == record.id
         if expected is SubmitKind.CACHED:
             self.model.ended[record.id] = "completed"
+            self.model.shown[record.id] = self.model.cached[(prompt, seed, checkpoint)]
         else:
             self.model.open[record.id] = record.job_id
             self.model.content[record.job_id] = (prompt, seed, checkpoint)
@@ -147,20 +193,19 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=claims, checkpoint=st.sampled_from(CHECKPOINTS))
     def claim(self, checkpoint: str) -> object:
-        waiting = self.redis.lrange("rq:queue:standard", 0, -1)
-        mine = [job_id for job_id in waiting if self.model.content[job_id][2] == checkpoint]
+        before = {priority: self._list(priority, checkpoint) for priority in PRIORITIES}
         execution_id = new_execution_id()
         claimed = self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=execution_id)
         if claimed is None:
-            assert mine == []
+            assert not any(before.values())
             return multiple()
-        assert claimed.lease.job_id == mine[0]
-        waiting.remove(mine[0])
-        assert self.redis.lrange("rq:queue:standard", 0, -1) == waiting
+        job_id = claimed.lease.job_id
+        assert job_id in [first[0] for first in before.values() if first]
+        assert not any(job_id in self._list(priority, checkpoint) for priority in PRIORITIES)
         assert claimed == self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=execution_id)
         assert claimed.attempt <= MAX_ATTEMPTS
-        assert claimed.lease.job_id not in self.model.owner
-        self.model.owner[claimed.lease.job_id] = claimed
+        assert job_id not in self.model.owner
+        self.model.owner[job_id] = claimed
         return claimed
 
     @rule(claimed=claims)
@@ -204,14 +249,19 @@ class QueueMachine(RuleBasedStateMachine):
             # A worker calls it cancelled only when told so.
             return
         verdict = model.verdict(lease, outcome)
-        is_cached = outcome == "completed" and verdict is Verdict.COMMITTED
+        if outcome == "completed":
+            self.garbage.announce(*(file.key for file in files_of(claimed)))
+            model.uploaded.add(claimed.payload.asset_id)
+        followers = [video_id for video_id, job_id in model.open.items() if job_id == lease.job_id]
+        is_kept = outcome == "completed" and verdict is Verdict.COMMITTED
         assert self.queue.finish(lease, as_outcome(claimed, outcome)) is verdict
         if model.owns(lease):
             del model.owner[lease.job_id]
         if verdict is Verdict.COMMITTED:
             model.committed[lease.job_id] = (lease.execution_id, outcome)
-        if is_cached:
-            model.cached.add(model.content[lease.job_id])
+        if is_kept:
+            model.cached[model.content[lease.job_id]] = claimed.payload.asset_id
+            model.shown |= dict.fromkeys(followers, claimed.payload.asset_id)
         assert self.queue.finish(lease, as_outcome(claimed, outcome)) is model.verdict(lease, outcome)
 
     @rule(claimed=consumes(claims), is_charged=st.booleans())
@@ -229,9 +279,50 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.cancel(video_id) == (video_id in self.model.open)
             assert not self.queue.cancel(video_id)
 
+    @rule()
+    def deadlines_pass(self) -> None:
+        late = set(self.redis.zrange("wanserve:deadlines", 0, -1))
+        assert late <= self.model.open.keys()
+        self._let_pass("wanserve:deadlines")
+        assert self.queue.expire() == len(late)
+        for video_id in late:
+            assert self.store.get(video_id).state == "expired"
+
+    @rule()
+    def retention_passes(self) -> None:
+        ended = self.redis.zrange("wanserve:expiring", 0, -1)
+        self._let_pass("wanserve:expiring")
+        self.queue.expire()
+        for video_id in ended:
+            self.model.shown.pop(video_id, None)
+            assert self.redis.exists(f"wanserve:video:{video_id}") == 0
+
+    @rule()
+    def cache_passes(self) -> None:
+        self._let_pass("wanserve:cache-expiring")
+        assert self.queue.expire() == len(self.model.cached)
+        self.model.cached.clear()
+
+    @rule(claimed=claims, action=st.sampled_from(("requeue", "fail")))
+    def operate(self, claimed: Claim, action: str) -> None:
+        job_id, model = claimed.lease.job_id, self.model
+        is_running = job_id in model.owner
+        with suppress(Conflict, NotFound):
+            if action == "requeue":
+                self.operations.requeue(job_id)
+            else:
+                self.operations.fail(job_id, reason="By hand.")
+            assert model.is_wanted(job_id)
+            assert is_running or action == "fail"
+            model.owner.pop(job_id, None)
+            return
+        assert not model.is_wanted(job_id) or (action == "requeue" and not is_running)
+
     @rule(video_id=consumes(videos))
     def delete(self, video_id: str) -> None:
-        self.store.delete(video_id)
+        with suppress(VideoNotFound):
+            self.store.delete(video_id)
+        self.model.shown.pop(video_id, None)
         with suppress(VideoNotFound):
             self.store.get(video_id)
             raise AssertionError("a deleted video is still there")
@@ -248,7 +339,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         """Every open video's job waits or is leased, and looks so; no other job waits."""
-        waiting = set(self.redis.lrange("rq:queue:standard", 0, -1))
+        waiting = set(self._waiting())
         assert waiting == set(self.model.open.values()) - self.model.owner.keys()
         for video_id, job_id in self.model.open.items():
             record = self.store.get(video_id)
@@ -260,10 +351,86 @@ class QueueMachine(RuleBasedStateMachine):
     def leases_and_rqs_registries_agree(self) -> None:
         leases = set(self.redis.zrange("wanserve:leases", 0, -1))
         assert leases == {f"{owner.lease.job_id}:{owner.lease.execution_id}" for owner in self.model.owner.values()}
-        assert set(self.redis.zrange("rq:wip:standard", 0, -1)) == leases
+        assert {pair for p in PRIORITIES for pair in self.redis.zrange(f"rq:wip:{p}", 0, -1)} == leases
         assert len(self.redis.keys("rq:execution:*")) == len(leases)
-        waiting = self.redis.lrange("rq:queue:standard", 0, -1)
-        assert len(set(waiting)) == len(waiting)
+
+    @invariant()
+    def every_waiting_job_has_one_place(self) -> None:
+        waiting = self._waiting()
+        assert len(set(waiting)) == len(waiting) == self.queue.depth()
+        listed = [job_id for p in PRIORITIES for job_id in self.redis.lrange(f"rq:queue:{p}", 0, -1)]
+        backlog = [job_id for key in self.redis.keys("wanserve:backlog:*") for job_id in self.redis.zrange(key, 0, -1)]
+        assert sorted([*listed, *backlog]) == sorted(waiting)
+        by_tenant = [self.redis.scard(key) for key in self.redis.keys("wanserve:tenant:*:waiting")]
+        assert sum(by_tenant) == len(waiting)
+
+    @invariant()
+    def what_is_reserved_is_what_lives(self) -> None:
+        """A job that waits or runs holds its estimate, every other one nothing, and nobody is over the budget by it."""
+        reservations = self.redis.hgetall("wanserve:reserved")
+        assert reservations.keys() == set(self._waiting()) | self.model.owner.keys()
+        for tenant in "xy":
+            held = [text.split(":") for text in reservations.values() if text.endswith(f":{tenant}")]
+            assert sum(int(reserved) for _, reserved, _ in held) == self._usage(tenant, "reserved_ms")
+            assert len(held) == self._num_active(tenant) <= MAX_ACTIVE
+            assert self._used_milliseconds(tenant) <= 1000 * BUDGET_SECONDS
+
+    @invariant()
+    def files_live_as_long_as_something_refers_to_them(self) -> None:
+        due = {key.split("/")[1] for key in self.garbage.due()}
+        referred = set(self.model.shown.values()) | set(self.model.cached.values())
+        assert due.isdisjoint(referred)
+        assert due == self.model.uploaded - referred
+        assert {key.rpartition(":")[0] for key in self.redis.keys("wanserve:asset:*:references")} == {
+            f"wanserve:asset:{asset_id}" for asset_id in referred
+        }
+
+    def teardown(self) -> None:
+        """Once all has ended and expired, nothing is left of it."""
+        if not hasattr(self, "queue"):
+            return
+        for video_id in [*self.model.open]:
+            self.queue.cancel(video_id)
+        for owner in self.model.owner.values():
+            self.queue.finish(owner.lease, Outcome.cancelled())
+        for key in ("wanserve:expiring", "wanserve:cache-expiring"):
+            self._let_pass(key)
+        self.queue.expire(limit=1000)
+        for checkpoint in CHECKPOINTS:
+            assert self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=new_execution_id()) is None
+        passing = ("outbox", "garbage", "unlisted:", "deletion:", "cache-bytes", "usage:")
+        kept = tuple(f"wanserve:{kind}" for kind in passing)
+        left = [key for key in self.redis.keys("wanserve:*") if not key.startswith(kept)]
+        assert left == []
+        assert self.redis.get("wanserve:cache-bytes") in (None, "0")
+
+    def _num_active(self, tenant: str) -> int:
+        return self.redis.scard(f"wanserve:tenant:{tenant}:active")
+
+    def _used_milliseconds(self, tenant: str) -> int:
+        return self._usage(tenant, "reserved_ms") + self._usage(tenant, "spent_ms")
+
+    def _usage(self, tenant: str, field: str) -> int:
+        """Over all days: midnight may pass."""
+        return sum(int(self.redis.hget(key, field) or 0) for key in self.redis.keys(f"wanserve:usage:{tenant}:*"))
+
+    def _list(self, priority: str, checkpoint: str) -> list[str]:
+        listed = self.redis.lrange(f"rq:queue:{priority}", 0, -1)
+        return [job_id for job_id in listed if self.model.content[job_id][2] == checkpoint]
+
+    def _waiting(self) -> list[str]:
+        keys = self.redis.keys("wanserve:waiting:*")
+        return [job_id for key in keys for job_id in self.redis.zrange(key, 0, -1)]
+
+    def _let_pass(self, key: str) -> None:
+        for member in self.redis.zrange(key, 0, -1):
+            self.redis.zadd(key, {member: 1})
+
+
+def files_of(claimed: Claim) -> tuple[AssetFile, ...]:
+    asset = as_outcome(claimed, "completed").asset
+    assert asset is not None
+    return asset.files
 
 
 def as_outcome(claimed: Claim, state: str) -> Outcome:
@@ -273,7 +440,8 @@ def as_outcome(claimed: Claim, state: str) -> Outcome:
         case "cancelled":
             return Outcome.cancelled()
         case _:
-            file = AssetFile(key="k", content_type="video/mp4", size_bytes=1)
+            key = f"assets/{claimed.payload.asset_id}/video.mp4"
+            file = AssetFile(key=key, content_type="video/mp4", size_bytes=1)
             asset = Asset(id=claimed.payload.asset_id, video=file, width=256, height=256, num_frames=17, fps=8)
             return Outcome.completed(asset, stage_durations={}, inference_time_seconds=1.0, worker="w")
 
@@ -281,7 +449,9 @@ def as_outcome(claimed: Claim, state: str) -> Outcome:
 @pytest.fixture
 def machine(redis: Redis, settings: Settings, card: ModelCard) -> Iterator[type[QueueMachine]]:
     QueueMachine.redis = redis
-    QueueMachine.settings = settings.with_changes(max_queue_depth=MAX_DEPTH, max_attempts=MAX_ATTEMPTS)
+    QueueMachine.settings = settings.with_changes(
+        max_queue_depth=MAX_DEPTH, max_attempts=MAX_ATTEMPTS, cache_scope="global"
+    )
     QueueMachine.card = card
     yield QueueMachine
     del QueueMachine.redis, QueueMachine.settings, QueueMachine.card

@@ -28,7 +28,7 @@ def test_twenty_concurrent_submits_with_one_key_make_one_job(
 
     assert sorted(kinds) == [SubmitKind.QUEUED] + [SubmitKind.REPLAYED] * 19
     assert queue.depth() == 1
-    assert redis.zcard("wanserve:videos") == 1
+    assert redis.zcard("wanserve:videos:default") == 1
 
 
 def test_a_key_with_another_body_is_refused(queue: JobQueue, submission: MakeSubmission) -> None:
@@ -105,12 +105,12 @@ def test_twins_share_one_job_and_each_gets_its_event(
 
 def test_a_full_queue_refuses_with_retry_after(redis: Redis, settings: Settings, submission: MakeSubmission) -> None:
     queue = JobQueue(redis, settings.with_changes(max_queue_depth=2))
-    for i in range(2):
-        queue.submit(submission(f"ball {i}"))
+    for i, seconds in enumerate((40.0, 44.0)):
+        queue.submit(submission(f"ball {i}").model_copy(update={"expected_seconds": seconds}))
 
     with pytest.raises(QueueFull) as error:
-        queue.submit(submission("one too many").model_copy(update={"expected_seconds": 42.0}))
+        queue.submit(submission("one too many"))
 
     assert (error.value.http_status, error.value.retryable) == (503, True)
     assert error.value.retry_after_seconds == 42
-    assert redis.zcard("wanserve:videos") == 2
+    assert redis.zcard("wanserve:videos:default") == 2

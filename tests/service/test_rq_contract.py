@@ -13,10 +13,12 @@ from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
 from service.jobs.connection import connect_bytes
-from service.jobs.queue import QUEUE, TASK, JobQueue
+from service.jobs.queue import TASK, JobQueue
 from service.jobs.record import Claim, Outcome, Submission, new_execution_id
+from service.jobs.store import VideoStore
 from service.settings import Settings
 from tests.conftest import FINGERPRINT
+from tests.service.claims import events, lapse
 
 MakeSubmission = Callable[..., Submission]
 
@@ -30,7 +32,7 @@ def rq_redis(redis: Redis, settings: Settings) -> Redis:
 
 @pytest.fixture
 def rq_queue(rq_redis: Redis) -> Queue:
-    return Queue(QUEUE, connection=rq_redis, serializer="json")
+    return Queue("standard", connection=rq_redis, serializer="json")
 
 
 def claim(queue: JobQueue) -> Claim:
@@ -45,7 +47,7 @@ def test_rq_reads_a_queued_job(queue: JobQueue, rq_queue: Queue, submission: Mak
     job = Job.fetch(video.job_id, connection=rq_queue.connection, serializer="json")
 
     assert rq_queue.job_ids == [video.job_id]
-    assert (job.func_name, job.args, job.origin) == (TASK, [video.job_id], QUEUE)
+    assert (job.func_name, job.args, job.origin) == (TASK, [video.job_id], "standard")
     assert job.get_status() is JobStatus.QUEUED
     assert (job.retries_left, job.result_ttl) == (2, 604_800)
     assert "secret" not in job.description
@@ -117,7 +119,7 @@ def test_rq_info_counts_right(queue: JobQueue, settings: Settings, submission: M
         [program, "info", "--url", str(settings.redis_url), "--raw"], capture_output=True, text=True, timeout=60
     )
 
-    assert f"queue {QUEUE} 2" in shown.stdout, shown.stdout + shown.stderr
+    assert "queue standard 2" in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_a_job_that_a_stock_client_put_in_is_never_run(queue: JobQueue, rq_queue: Queue) -> None:
@@ -143,3 +145,43 @@ def test_a_job_that_has_ended_is_not_run_again_by_rq_requeue(
     assert (job.get_status(), rq_queue.job_ids) == (JobStatus.FAILED, [])
     assert FailedJobRegistry(queue=rq_queue).get_job_ids() == [job_id]
     assert 0 < rq_queue.connection.ttl(f"rq:job:{job_id}") <= 604_800
+
+
+def test_jobs_that_rq_deleted_fail_with_their_events_and_hold_up_nobody(
+    queue: JobQueue, rq_queue: Queue, redis: Redis, store: VideoStore, submission: MakeSubmission
+) -> None:
+    videos = [queue.submit(submission(f"ball {i}")).record for i in range(10)]
+    removed, kept = videos[:4], videos[4:]
+
+    rq_queue.empty()
+
+    assert [claim(queue).lease.job_id for _ in kept] == [video.job_id for video in kept]
+    assert sorted(events(redis)) == sorted((video.id, "failed") for video in removed)
+    errors = [store.get(video.id).error for video in removed]
+    assert [error and error.code for error in errors] == ["job_removed"] * 4
+    assert (queue.depth(), redis.keys("wanserve:tenant:*"), redis.zcard("wanserve:expiring")) == (0, [], 4)
+
+
+def test_a_running_job_that_rq_deleted_fails_with_its_event(
+    queue: JobQueue, rq_queue: Queue, redis: Redis, submission: MakeSubmission
+) -> None:
+    video = queue.submit(submission()).record
+    lease = claim(queue).lease
+
+    Job.fetch(video.job_id, connection=rq_queue.connection, serializer="json").delete()
+    lapse(redis, lease)
+
+    assert queue.reclaim() == []
+    assert events(redis) == [(video.id, "failed")]
+    assert StartedJobRegistry(queue=rq_queue).get_job_ids() == []
+
+
+def test_rqs_registries_forget_jobs_whose_time_is_over(
+    queue: JobQueue, redis: Redis, submission: MakeSubmission
+) -> None:
+    redis.zadd("rq:failed:standard", {"job_of_last_week": 1})
+    job_id = queue.submit(submission()).record.job_id
+
+    queue.finish(claim(queue).lease, Outcome.failed("x", "y"))
+
+    assert redis.zrange("rq:failed:standard", 0, -1) == [job_id]

@@ -1,5 +1,6 @@
 """Settings: what is read, and what refuses to start."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,17 @@ def test_variables_are_read_with_and_without_prefix(monkeypatch: pytest.MonkeyPa
         ("WANSERVE_MAX_ATTEMPTS", "0", "WANSERVE_MAX_ATTEMPTS"),
         ("WANSERVE_LINK_SECONDS", "7200", "less than or equal to 3600"),
         ("WANSERVE_LINK_SECRET", "short", "at least 16 characters"),
+        ("WANSERVE_KEY_PEPPER", "short", "WANSERVE_KEY_PEPPER is too short: give at least 16 characters"),
+        ("WANSERVE_SERVER", "example.com:8000", "WANSERVE_SERVER"),
+        ("WANSERVE_API_KEY", "ws_ä", "WANSERVE_API_KEY holds characters that no key has"),
         ("WANSERVE_PUBLIC_URL", "example.com", "WANSERVE_PUBLIC_URL"),
+        ("WANSERVE_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/33", "WANSERVE_WEBHOOK_ALLOWED_NETWORKS"),
+        ("WANSERVE_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8", "has host bits set"),
+        ("WANSERVE_WEBHOOK_ALLOWED_NETWORKS", "localhost", "WANSERVE_WEBHOOK_ALLOWED_NETWORKS"),
+        ("WANSERVE_WEBHOOK_ALLOWED_PORTS", "https", "WANSERVE_WEBHOOK_ALLOWED_PORTS"),
+        ("WANSERVE_WEBHOOK_ALLOWED_PORTS", "9000-8000", "the lower one first"),
+        ("WANSERVE_WEBHOOK_ALLOWED_PORTS", "443,70000", "between 1 and 65535"),
+        ("WANSERVE_WEBHOOK_TIMEOUT_SECONDS", "600", "less than or equal to 60"),
         ("REDIS_URL", "http://x", "REDIS_URL"),
         ("S3_ENDPOINT", "s3.example.com", "S3_ENDPOINT"),
         ("S3_BUCKET", "Ab", "S3_BUCKET"),
@@ -91,6 +102,13 @@ def test_the_link_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "link.secret").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_pepper_is_another_secret(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+
+    assert settings.pepper() == settings.pepper() != settings.link_key()
+    assert settings.with_changes(key_pepper="sixteen letters!").pepper() == b"sixteen letters!"
+
+
 def test_an_unwritable_data_dir_is_a_clear_error(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
@@ -104,3 +122,13 @@ def test_aliases_are_names_between_commas(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("WANSERVE_MODEL_ALIASES", "sora-2, my/model.v1 ")
 
     assert Settings.load().more_aliases == ("sora-2", "my/model.v1")
+
+
+def test_webhook_networks_and_ports_are_lists_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANSERVE_WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/16, fd00::/8")
+    monkeypatch.setenv("WANSERVE_WEBHOOK_ALLOWED_PORTS", "443, 8000-8999")
+
+    settings = Settings.load()
+
+    assert settings.webhook_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    assert settings.webhook_ports == (range(443, 444), range(8000, 9000))

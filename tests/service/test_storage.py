@@ -38,6 +38,15 @@ def test_a_file_comes_back_whole_with_its_type(store: Storage, file: Path) -> No
     assert b"".join(store.read(KEY)) == CONTENT
 
 
+def test_a_stream_is_stored_from_its_place_on(store: Storage, file: Path) -> None:
+    with file.open("rb") as content:
+        content.seek(10)
+        stored = store.put_stream(KEY, content, content_type="application/jsonl")
+
+    assert (stored.size_bytes, stored.content_type) == (len(CONTENT) - 10, "application/jsonl")
+    assert b"".join(store.read(KEY)) == CONTENT[10:]
+
+
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (5, 10), (0, None), (300_000, None), (100, 600_000)])
 def test_a_range_is_streamed(store: Storage, file: Path, start: int, end: int | None) -> None:
     store.put_file(KEY, file, content_type="video/mp4")

@@ -7,8 +7,9 @@ import pytest
 from redis import Connection, Redis
 from redis import exceptions as redis_exceptions
 
-from service.errors import InvalidRequest, ModelNotFound, NoModel, VideoNotFound
+from service.errors import InvalidRequest, ModelNotFound, NoModel, RecordUnreadable, VideoNotFound
 from service.jobs.card import ModelCard
+from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import (
     Asset,
@@ -32,6 +33,13 @@ def complete_next(queue: JobQueue) -> Asset:
     asset = Asset(id=claimed.payload.asset_id, video=file, width=256, height=256, num_frames=17, fps=8)
     queue.finish(claimed.lease, Outcome.completed(asset, stage_durations={}, inference_time_seconds=1.0, worker="w1"))
     return asset
+
+
+def expire_cache(redis: Redis, queue: JobQueue) -> None:
+    """As when the entries' time is over."""
+    for digest in redis.zrange("wanserve:cache-expiring", 0, -1):
+        redis.zadd("wanserve:cache-expiring", {digest: 1})
+    queue.expire()
 
 
 def worker(name: str, model: str = "wan2.2-t2v-embedded") -> WorkerInfo:
@@ -76,7 +84,7 @@ def test_expired_records_are_left_out_of_lists(
 
     assert [record.id for record in page.records] == [ids[5], ids[1]]
     assert page.has_more
-    assert redis.zcard("wanserve:videos") < 6
+    assert redis.zcard("wanserve:videos:default") < 6
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -110,7 +118,7 @@ def test_deleting_a_waiting_video_cancels_it_with_its_event(
 ) -> None:
     video = queue.submit(submission()).record
 
-    assert store.delete(video.id) is None
+    store.delete(video.id)
 
     assert queue.depth() == 0
     ((_, event),) = redis.xrange("wanserve:outbox")
@@ -119,25 +127,26 @@ def test_deleting_a_waiting_video_cancels_it_with_its_event(
 
 
 def test_files_are_free_when_the_last_reference_goes(
-    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+    queue: JobQueue, store: VideoStore, garbage: Garbage, redis: Redis, submission: MakeSubmission
 ) -> None:
     first = queue.submit(submission()).record
     asset = complete_next(queue)
     second = queue.submit(submission()).record
 
-    assert store.delete(first.id) is None
+    store.delete(first.id)
     assert store.get(second.id).asset == asset
-    # The cache entry is a reference too; let it expire.
-    redis.delete(*redis.keys("wanserve:cache:*"))
-    assert store.delete(second.id) == asset
+    store.delete(second.id)
+    assert garbage.due() == []
+    # The cache entry is a reference too.
+    expire_cache(redis, queue)
+    assert garbage.due() == [asset.video.key]
+    assert redis.keys("wanserve:asset:*") == []
 
 
-def test_a_delete_repeated_after_a_lost_reply_still_names_the_files(
+def test_a_delete_repeated_after_a_lost_reply_is_no_error(
     queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = queue.submit(submission()).record
-    asset = complete_next(queue)
-    redis.delete(*redis.keys("wanserve:cache:*"))
     read_reply = redis.parse_response
     lost = []
 
@@ -150,7 +159,7 @@ def test_a_delete_repeated_after_a_lost_reply_still_names_the_files(
 
     monkeypatch.setattr(redis, "parse_response", lose_the_first_reply)
 
-    assert store.delete(video.id) == asset
+    store.delete(video.id)
 
     assert len(lost) == 1
     with pytest.raises(VideoNotFound):
@@ -163,7 +172,7 @@ def test_the_cache_keeps_the_files_of_a_deleted_video(
     video = queue.submit(submission()).record
     complete_next(queue)
 
-    assert store.delete(video.id) is None
+    store.delete(video.id)
     assert queue.submit(submission()).record.cached
 
 
@@ -214,3 +223,25 @@ def test_a_worker_is_live_until_it_leaves_or_goes_silent(
 
     assert store.live_workers() == ()
     assert redis.scard("wanserve:workers") == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"request": '{"schema_version": 99}'}, {"request": "not JSON"}, {"created_at": "soon"}, {"details": "[]"}],
+)
+def test_a_broken_record_says_so_and_hides_no_other(
+    queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission, damage: dict[str, str]
+) -> None:
+    whole, broken = (queue.submit(submission(f"ball {i}")).record for i in range(2))
+    redis.hset(f"wanserve:video:{broken.id}", mapping=damage)
+
+    with pytest.raises(RecordUnreadable):
+        store.get(broken.id)
+    with pytest.raises(VideoNotFound):
+        store.get(broken.id, tenant="another")
+
+    assert [record.id for record in store.list().records] == [whole.id]
+    redis.hset(f"wanserve:video:{broken.id}", mapping={"request": broken.request.model_dump_json()})
+    store.delete(broken.id)
+    with pytest.raises(VideoNotFound):
+        store.get(broken.id)

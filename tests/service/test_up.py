@@ -10,6 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
+
+from service.embedded import EmbeddedServers
 
 WANSERVE = [sys.executable, "-m", "service.cli"]
 
@@ -23,7 +26,7 @@ def test_help_lists_the_commands_of_both_sides() -> None:
     answer = run("--help")
 
     assert answer.returncode == 0
-    for command in ("up", "gateway", "worker", "generate"):
+    for command in ("up", "gateway", "keys", "worker", "generate"):
         assert f"    {command} " in answer.stdout
 
 
@@ -48,12 +51,38 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "gateway"])
-def test_an_address_that_others_reach_is_refused(tmp_path: Path, command: str) -> None:
-    answer = run(command, WANSERVE_HOST="0.0.0.0", WANSERVE_DATA_DIR=str(tmp_path))
+def test_an_address_that_others_reach_is_refused_while_there_is_no_key(
+    servers: EmbeddedServers, redis: Redis, tmp_path: Path, free_port: Callable[[], int], command: str
+) -> None:
+    changes = {"host": "0.0.0.0", "data_dir": tmp_path / "data", "port": free_port()}
 
-    assert answer.returncode != 0
-    assert "no API keys" in answer.stderr
+    answer = run(command, **servers.settings.with_changes(**changes).to_environment())
+
+    assert answer.returncode == {"up": 1, "gateway": 2}[command]
+    assert "make one with `wanserve keys create --tenant NAME`" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_gateway_that_asks_for_keys_takes_the_one_that_was_made(
+    servers: EmbeddedServers,
+    redis: Redis,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    wait_until: Callable[..., None],
+) -> None:
+    settings = servers.settings.with_changes(require_keys=True, data_dir=tmp_path / "data", port=free_port())
+    key = run("keys", "create", "--tenant", "acme", **settings.to_environment()).stdout.strip()
+    command = [*WANSERVE, "gateway"]
+    with subprocess.Popen(command, env=os.environ | settings.to_environment(), stderr=subprocess.DEVNULL) as gateway:
+        try:
+            wait_until(lambda: is_up(settings.port))
+            videos = f"http://127.0.0.1:{settings.port}/v1/videos"
+            known = {"Host": "gateway.example", "Authorization": f"Bearer {key}"}
+
+            assert httpx.get(videos).status_code == 401
+            assert httpx.get(videos, headers=known).json()["data"] == []
+        finally:
+            gateway.terminate()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,16 @@
-"""Claims as the queue hands them out, for tests that need no queue."""
+"""Claims as the queue hands them out, for tests that need no queue; and running one to its end."""
 
 from model.params import GenerationParams
 from service.jobs.record import Claim, JobPayload, Lease, VideoRequest, new_asset_id, new_execution_id, new_job_id
+from worker.held import HeldJob
+from worker.runner import JobRunner
+
+
+def run_to_end(runner: JobRunner, *jobs: HeldJob) -> None:
+    for held in jobs:
+        runner.take(held)
+    while runner.is_busy:
+        runner.advance()
 
 
 def claim_of(params: GenerationParams, *, fingerprint: str, side: int = 256) -> Claim:

@@ -5,18 +5,26 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis import Redis
 
 from model.engine import Engine
-from service.jobs.card import ModelCard
+from service.jobs.card import Measured, ModelCard
+from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
 from service.metrics import WorkerMetrics
+from service.provenance.notary import Notary
+from service.settings import Settings
 from service.storage import Storage
 from worker.card import model_card
+from worker.checkpoints import Checkpoints
+from worker.endings import Endings
 from worker.finish import Finisher
+from worker.finishing import FinishingPool
 from worker.inbox import Inbox
-from worker.loop import JobRunner
+from worker.runner import JobRunner
+from worker.scheduling import make_estimator, make_policy
 from worker.scratch import scratch_folder
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
@@ -64,17 +72,51 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def finisher(storage: Storage, scratch: Path, shutdown: Shutdown) -> Finisher:
-    return Finisher(storage, scratch, shutdown)
+def notary(settings: Settings) -> Notary:
+    return Notary(settings)
 
 
 @pytest.fixture
-def make_runner(inbox: Inbox, engine: Engine, finisher: Finisher, shutdown: Shutdown) -> Callable[..., JobRunner]:
-    """make_runner(engine=…, finisher=…) replaces parts of the real one."""
+def finisher(storage: Storage, redis: Redis, scratch: Path, shutdown: Shutdown, notary: Notary) -> Finisher:
+    return Finisher(storage, Garbage(redis), scratch, shutdown, notary=notary)
 
-    def make(*, engine: Engine = engine, finisher: Finisher = finisher) -> JobRunner:
+
+@pytest.fixture
+def checkpoints(redis: Redis, queue: JobQueue, storage: Storage, scratch: Path, shutdown: Shutdown) -> Checkpoints:
+    """Without its thread: call work()."""
+    metrics = WorkerMetrics(CollectorRegistry())
+    return Checkpoints(queue, Garbage(redis), storage, scratch, shutdown=shutdown, metrics=metrics)
+
+
+@pytest.fixture
+def make_runner(
+    inbox: Inbox, engine: Engine, finisher: Finisher, checkpoints: Checkpoints, shutdown: Shutdown, settings: Settings
+) -> Callable[..., JobRunner]:
+    """make_runner(engine=…, checkpoints=…, max_jobs_in_flight=…) replaces parts and settings of the real one."""
+
+    def make(
+        *,
+        engine: Engine = engine,
+        finisher: Finisher = finisher,
+        checkpoints: Checkpoints = checkpoints,
+        **changes: object,
+    ) -> JobRunner:
         metrics = WorkerMetrics(CollectorRegistry())
-        return JobRunner(inbox, engine, finisher, shutdown=shutdown, metrics=metrics, name=NAME)
+        measured = Measured(seconds_per_step=0.05, seconds_per_clip=1.5, device="cpu", dtype="float32")
+        changed = settings.with_changes(**changes)
+        endings = Endings(inbox, finisher, metrics=metrics, name=NAME, device=engine.device)
+        return JobRunner(
+            engine,
+            make_policy(engine, changed),
+            make_estimator(engine, measured),
+            endings,
+            FinishingPool(endings),
+            checkpoints,
+            checkpoint_seconds=changed.checkpoint_seconds,
+            preview_seconds=changed.preview_seconds,
+            shutdown=shutdown,
+            metrics=metrics,
+        )
 
     return make
 

@@ -2,15 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from model.engine import Engine
 from model.errors import Cancelled
+from model.frames import Frames
 from model.params import GenerationParams
 from service.jobs.record import Progress, Signal
-from service.metrics import WorkerMetrics
 from tests.worker.claims import claim_of
-from worker.generate import generate
+from worker.generate import Generation
 from worker.held import HeldJob
 from worker.shutdown import Shutdown
 
@@ -18,11 +17,6 @@ from worker.shutdown import Shutdown
 @pytest.fixture
 def params(engine: Engine) -> GenerationParams:
     return dataclasses.replace(engine.card.default_params("a red circle", seed=3), num_inference_steps=4, num_frames=5)
-
-
-@pytest.fixture
-def metrics() -> WorkerMetrics:
-    return WorkerMetrics(CollectorRegistry())
 
 
 class RecordingJob(HeldJob):
@@ -41,19 +35,27 @@ class RecordingJob(HeldJob):
         pass
 
 
-def test_job_gives_the_frames_that_its_parameters_give(
-    engine: Engine, params: GenerationParams, metrics: WorkerMetrics
-) -> None:
+def generate(engine: Engine, held: HeldJob, shutdown: Shutdown) -> Frames:
+    """Alone, as the runner would."""
+    generation = Generation(held)
+    generation.admit(engine)
+    while not generation.is_denoised:
+        if generation.must_end(shutdown):
+            raise Cancelled
+        engine.step([generation.admitted])
+        generation.report_step()
+    return generation.decode(engine, shutdown=shutdown)
+
+
+def test_job_gives_the_frames_that_its_parameters_give(engine: Engine, params: GenerationParams) -> None:
     held = RecordingJob(params)
-    frames = generate(engine, held, shutdown=Shutdown(), metrics=metrics)
+    frames = generate(engine, held, Shutdown())
     assert np.array_equal(frames.pixels, engine.generate(params).pixels)
 
 
-def test_progress_never_goes_back_and_names_every_step(
-    engine: Engine, params: GenerationParams, metrics: WorkerMetrics
-) -> None:
+def test_progress_never_goes_back_and_names_every_step(engine: Engine, params: GenerationParams) -> None:
     held = RecordingJob(params)
-    generate(engine, held, shutdown=Shutdown(), metrics=metrics)
+    generate(engine, held, Shutdown())
     percents = [progress.percent for progress in held.seen]
     assert percents == sorted(percents)
     assert percents[-1] == 95
@@ -62,9 +64,7 @@ def test_progress_never_goes_back_and_names_every_step(
 
 
 @pytest.mark.parametrize("signal", [Signal.CANCEL, Signal.LOST])
-def test_unwanted_job_stops_at_the_next_step(
-    engine: Engine, params: GenerationParams, metrics: WorkerMetrics, signal: Signal
-) -> None:
+def test_unwanted_job_stops_at_the_next_step(engine: Engine, params: GenerationParams, signal: Signal) -> None:
     class Job(RecordingJob):
         def on_step(self, step: int) -> None:
             if step == 2:
@@ -72,13 +72,11 @@ def test_unwanted_job_stops_at_the_next_step(
 
     held = Job(params)
     with pytest.raises(Cancelled):
-        generate(engine, held, shutdown=Shutdown(), metrics=metrics)
+        generate(engine, held, Shutdown())
     assert held.progress.step == 2
 
 
-def test_shutdown_lets_a_job_end_that_has_time_enough(
-    engine: Engine, params: GenerationParams, metrics: WorkerMetrics
-) -> None:
+def test_shutdown_lets_a_job_end_that_has_time_enough(engine: Engine, params: GenerationParams) -> None:
     shutdown = Shutdown(grace_seconds=600)
 
     class Job(RecordingJob):
@@ -86,13 +84,11 @@ def test_shutdown_lets_a_job_end_that_has_time_enough(
             if step == 2:
                 shutdown.request()
 
-    assert generate(engine, Job(params), shutdown=shutdown, metrics=metrics).num_frames == 5
+    assert generate(engine, Job(params), shutdown).num_frames == 5
 
 
-def test_shutdown_interrupts_a_job_that_would_take_too_long(
-    engine: Engine, params: GenerationParams, metrics: WorkerMetrics
-) -> None:
+def test_shutdown_interrupts_a_job_that_would_take_too_long(engine: Engine, params: GenerationParams) -> None:
     shutdown = Shutdown(grace_seconds=0.5)
     shutdown.request()
     with pytest.raises(Cancelled):
-        generate(engine, RecordingJob(params), shutdown=shutdown, metrics=metrics)
+        generate(engine, RecordingJob(params), shutdown)

@@ -12,7 +12,8 @@ from rq import Worker
 
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect_bytes
-from service.jobs.queue import QUEUE, JobQueue
+from service.jobs.link import Link
+from service.jobs.queue import JobQueue
 from service.jobs.record import Signal, State, WorkerInfo, new_execution_id
 from service.jobs.store import VideoStore
 from service.metrics import WorkerMetrics
@@ -20,7 +21,6 @@ from service.settings import Settings
 from tests.worker.conftest import NAME
 from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
-from worker.link import Link
 from worker.presence import Presence
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
@@ -34,7 +34,7 @@ def presence(store: VideoStore, settings: Settings, real_card: ModelCard) -> Ite
     assert settings.redis_url is not None
     info = WorkerInfo(name=NAME, model=real_card.id, device="cpu", started_at=0.0, host="here", pid=1)
     with connect_bytes(settings.redis_url) as redis:
-        presence = Presence(store, redis, worker=info, card=real_card, queue=QUEUE, ttl_seconds=30)
+        presence = Presence(store, redis, worker=info, card=real_card, queues=["standard"], ttl_seconds=30)
         presence.show(is_busy=False)
         yield presence
 
@@ -71,8 +71,8 @@ def beating_inbox(
 
 
 def lease_deadline(redis: Redis, inbox: Inbox) -> float:
-    assert inbox.held is not None
-    lease = inbox.held.claim.lease
+    [held] = inbox.held
+    lease = held.claim.lease
     deadline = redis.zscore("wanserve:leases", f"{lease.job_id}:{lease.execution_id}")
     return float(deadline or 0)
 

@@ -11,21 +11,22 @@ from service.jobs.queue import JobQueue
 from worker.inbox import Inbox
 from worker.loop import Worker
 from worker.room import Room, largest_file_bytes
+from worker.runner import JobRunner
 from worker.shutdown import Shutdown
 
 MORE_THAN_ANY_DISK = 2**70
 
 
 def test_no_job_is_claimed_without_room_for_its_file(
-    submit: Callable[..., str], inbox: Inbox, queue: JobQueue, shutdown: Shutdown, tmp_path: Path
+    submit: Callable[..., str], inbox: Inbox, runner: JobRunner, queue: JobQueue, shutdown: Shutdown, tmp_path: Path
 ) -> None:
     submit()
     unused = cast(Any, None)
-    worker = Worker(inbox, unused, unused, Room(tmp_path, need_bytes=MORE_THAN_ANY_DISK), shutdown=shutdown)
+    worker = Worker(inbox, runner, unused, unused, Room(tmp_path, need_bytes=MORE_THAN_ANY_DISK), shutdown=shutdown)
     shutdown.request()  # so that it does not wait for room
     assert worker._next_job() is None
     assert queue.depth() == 1
-    roomy = Worker(inbox, unused, unused, Room(tmp_path, need_bytes=1), shutdown=shutdown)
+    roomy = Worker(inbox, runner, unused, unused, Room(tmp_path, need_bytes=1), shutdown=shutdown)
     assert roomy._next_job() is not None
 
 

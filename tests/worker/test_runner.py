@@ -1,9 +1,8 @@
 """What becomes of a job, on the real queue, store and engine."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
@@ -11,20 +10,21 @@ import torch
 from PIL import Image
 from redis import Redis
 
-from model.card import CheckpointCard
 from model.engine import Engine
-from model.errors import InvalidParams, NotFinite, OutOfMemory
-from model.frames import Frames
+from model.errors import EngineError, InvalidParams, NotFinite, OutOfMemory
 from model.params import GenerationParams
+from model.request import Request
 from service.errors import ObjectNotFound, QueueRefused
 from service.jobs.queue import JobQueue
 from service.jobs.record import Lease, Outcome, Progress, State, VideoRecord, object_key
 from service.jobs.store import VideoStore
 from service.metrics import STAGES
 from service.storage import Storage
+from tests.worker.claims import run_to_end
+from worker.endings import DeviceLost
 from worker.held import HeldJob
 from worker.inbox import Inbox
-from worker.runner import DeviceLost, JobRunner
+from worker.runner import JobRunner
 from worker.shutdown import Shutdown
 
 Submit = Callable[..., str]
@@ -54,7 +54,7 @@ def test_job_becomes_a_completed_video_with_a_file_that_plays(
     submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage
 ) -> None:
     video_id = submit("a red circle", seed=5)
-    runner.run(claim(inbox))
+    run_to_end(runner, claim(inbox))
     record = store.get(video_id)
     assert record.state is State.COMPLETED
     with av.open(io.BytesIO(video_bytes(storage, record))) as container:
@@ -66,11 +66,26 @@ def test_job_becomes_a_completed_video_with_a_file_that_plays(
     assert frames[0].shape == (256, 256, 3)
 
 
+def test_a_completed_record_tells_what_of_its_prompt_was_not_seen(
+    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore
+) -> None:
+    short, long = submit("a red circle"), submit("a red circle " * 300)
+    run_to_end(runner, claim(inbox))
+    run_to_end(runner, claim(inbox))
+
+    record = store.get(short)
+    assert record.prompt_tokens is not None
+    assert (3 <= record.prompt_tokens <= 8, record.prompt_tokens_cut) == (True, 0)
+    record = store.get(long)
+    assert record.prompt_tokens is not None
+    assert record.prompt_tokens_cut == record.prompt_tokens - 512 > 300
+
+
 def test_completed_record_tells_size_stages_and_memory(
     submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage
 ) -> None:
     video_id = submit()
-    runner.run(claim(inbox))
+    run_to_end(runner, claim(inbox))
     record = store.get(video_id)
     assert set(record.stage_durations) == set(STAGES)
     parts = sum(seconds for stage, seconds in record.stage_durations.items() if stage != "total")
@@ -83,6 +98,9 @@ def test_completed_record_tells_size_stages_and_memory(
     assert record.asset.thumbnail is not None
     picture = Image.open(io.BytesIO(b"".join(storage.read(record.asset.thumbnail.key))))
     assert (picture.format, picture.size) == ("WEBP", (256, 256))
+    assert record.asset.spritesheet is not None
+    sheet = Image.open(io.BytesIO(b"".join(storage.read(record.asset.spritesheet.key))))
+    assert (sheet.format, sheet.size) == ("WEBP", (640, 320))
 
 
 def test_seed_decides_the_file(
@@ -92,7 +110,7 @@ def test_seed_decides_the_file(
     for seed in (1, 1, 2):
         redis.flushall()  # or the second request would be answered from the cache
         video_id = submit("a red circle", seed=seed)
-        runner.run(claim(inbox))
+        run_to_end(runner, claim(inbox))
         with av.open(io.BytesIO(video_bytes(storage, store.get(video_id)))) as container:
             files.append([frame.to_ndarray().tobytes() for frame in container.decode(video=0)])
     assert files[0] == files[1]
@@ -103,7 +121,7 @@ def test_identical_request_is_answered_without_the_worker(
     submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, queue: JobQueue
 ) -> None:
     first = submit("a red circle")
-    runner.run(claim(inbox))
+    run_to_end(runner, claim(inbox))
     second = store.get(submit("a red circle"))
     assert second.state is State.COMPLETED
     assert second.cached
@@ -111,16 +129,23 @@ def test_identical_request_is_answered_without_the_worker(
     assert queue.depth() == 0
 
 
-class FailingEngine:
-    """The real engine but for generate(), which raises."""
+class FailingEngine(Engine):
+    """The real engine but for prepare(), or step() where it is told so."""
 
-    def __init__(self, engine: Engine, error: Exception) -> None:
-        self.card: CheckpointCard = engine.card
-        self.device: torch.device = engine.device
+    def __init__(self, engine: Engine, error: Exception, *, at: str = "prepare") -> None:
+        self.__dict__ |= engine.__dict__
         self._error = error
+        self._at = at
 
-    def generate(self, params: GenerationParams, **_: Any) -> Frames:
-        raise self._error
+    def prepare(self, params: GenerationParams) -> Request:
+        if self._at == "prepare":
+            raise self._error
+        return super().prepare(params)
+
+    def step(self, requests: Sequence[Request]) -> dict[Request, EngineError]:
+        if self._at == "step":
+            raise self._error
+        return super().step(requests)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +166,7 @@ def test_what_the_engine_refuses_is_told_to_the_client(
     store: VideoStore,
 ) -> None:
     video_id = submit()
-    make_runner(engine=FailingEngine(engine, error)).run(claim(inbox))
+    run_to_end(make_runner(engine=FailingEngine(engine, error)), claim(inbox))
     record = store.get(video_id)
     assert record.state is State.FAILED
     assert record.error is not None
@@ -154,7 +179,7 @@ def test_bug_is_tried_again_until_the_attempts_are_used_up_and_the_worker_lives_
     doomed = submit("a red circle")
     broken = make_runner(engine=FailingEngine(engine, ZeroDivisionError("oops")))
     for _ in range(3):
-        broken.run(claim(inbox))
+        run_to_end(broken, claim(inbox))
     record = store.get(doomed)
     assert record.state is State.FAILED
     assert record.error is not None
@@ -162,7 +187,7 @@ def test_bug_is_tried_again_until_the_attempts_are_used_up_and_the_worker_lives_
     assert record.error.message.count("ZeroDivisionError") == 3
     assert "oops" not in record.error.message
     healthy = submit("a blue circle")
-    runner.run(claim(inbox))
+    run_to_end(runner, claim(inbox))
     assert store.get(healthy).state is State.COMPLETED
 
 
@@ -172,7 +197,7 @@ def test_lost_device_hands_the_job_back_and_ends_the_worker(
     video_id = submit()
     error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(DeviceLost):
-        make_runner(engine=FailingEngine(engine, error)).run(claim(inbox))
+        run_to_end(make_runner(engine=FailingEngine(engine, error)), claim(inbox))
     assert store.get(video_id).state is State.QUEUED
 
 
@@ -199,7 +224,7 @@ def test_cancelled_job_stops_and_leaves_no_file(
         queue.cancel(video_id)
         held.signal = queue.report(held.claim.lease, held.progress)
 
-    runner.run(Interrupting(original, cancel))
+    run_to_end(runner, Interrupting(original, cancel))
     assert store.get(video_id).state is State.CANCELLED
     assert queue.num_running() == 0
     assert not has_object(storage, original)
@@ -227,12 +252,13 @@ def test_result_of_a_lost_lease_is_deleted_and_the_other_workers_stays(
         assert other is not None
         queue.finish(Lease(job_id=held.id, execution_id="e" * 32), Outcome.failed("other", "Made by the other."))
 
-    runner.run(Interrupting(slow, lose_the_lease))
+    run_to_end(runner, Interrupting(slow, lose_the_lease))
     error = store.get(video_id).error
     assert error is not None
     assert error.code == "other"
     assert not has_object(storage, slow)
     assert not has_object(storage, slow, "thumbnail.webp")
+    assert not has_object(storage, slow, "spritesheet.webp")
 
 
 def test_shutdown_hands_a_long_job_back_without_costing_an_attempt(
@@ -242,7 +268,7 @@ def test_shutdown_hands_a_long_job_back_without_costing_an_attempt(
     held = claim(inbox)
     shutdown._grace_seconds = 0.2
     shutdown.request()
-    runner.run(held)
+    run_to_end(runner, held)
     record = store.get(video_id)
     assert record.state is State.QUEUED
     assert record.attempt == 0
@@ -255,7 +281,7 @@ def test_full_disk_hands_the_job_to_the_next_attempt_and_leaves_nothing(
     held = claim(inbox)
     # The file in the making is a link to a device that is always full.
     (scratch / f".{held.claim.payload.asset_id}.mp4.part").symlink_to("/dev/full")
-    runner.run(held)
+    run_to_end(runner, held)
     assert store.get(video_id).state is State.QUEUED
     assert list(scratch.iterdir()) == []
     assert not has_object(storage, held)
@@ -279,7 +305,7 @@ def test_files_of_a_refused_commit_are_removed(
         raise QueueRefused("The queue (Redis) fails: MISCONF.")
 
     monkeypatch.setattr(queue, "finish", refuse)
-    runner.run(held)
+    run_to_end(runner, held)
     assert not has_object(storage, held)
 
 
@@ -303,5 +329,5 @@ def test_files_of_a_commit_that_took_effect_stay_whatever_was_said_later(
         raise QueueRefused("The queue (Redis) fails: MISCONF.")
 
     monkeypatch.setattr(queue, "finish", commit_and_refuse)
-    runner.run(held)
+    run_to_end(runner, held)
     assert has_object(storage, held)

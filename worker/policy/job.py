@@ -1,5 +1,6 @@
 """What the policy is told of a job: plain numbers, no tensors."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -67,3 +68,10 @@ class Job:
     @property
     def num_steps(self) -> int:
         return sum(phase.num_steps for phase in self.phases)
+
+    def phases_after(self, steps_done: int) -> tuple[Phase, ...]:
+        """The phase under way, and those to come."""
+        ends = itertools.accumulate(phase.num_steps for phase in self.phases)
+        return tuple(
+            phase for phase, end in zip(self.phases, ends, strict=True) if phase.num_steps and steps_done < end
+        )

@@ -8,8 +8,9 @@ Who leads the next step, the first of these that can:
    one at the next step; equal ones run one after another. Taking turns would finish the first of them as late as
    the last, and none sooner.
 
-In place of 3 leads, for a while, a job that can finish its phase on the expert that is on the device: so several
-phases share a swap. Others of the leader's shape and expert share its forward within the token budget.
+In place of 3 leads, for a while, a job that can finish its phase on the expert whose turn it is: so several phases
+share a swap, and those that catch up share the forwards that follow. Others of the leader's shape and expert share
+its forward within the token budget.
 """
 
 import dataclasses
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from model.experts import ExpertName
 
 DETOUR = 8.0
-"""Between two swaps, others' phases may hold up a leader that wants the other expert for so many times a swap."""
+"""Between two swaps, others' phases may hold up a leader that wants the other expert for so many times a swap.
+
+Longer where that earns it company.
+"""
 
 
 class _Leader(NamedTuple):
@@ -54,6 +58,7 @@ class Policy:
         self._num_added = 0
         self._is_detour = False
         self._detour_seconds = 0.0
+        self._num_passed_over = 0
 
     @property
     def num_in_flight(self) -> int:
@@ -62,6 +67,17 @@ class Policy:
     @property
     def num_waiting(self) -> int:
         return len(self._jobs) - len(self._flight)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether to bring one more job: to share forwards within the token budget, or to preempt them.
+
+        What this device would only let wait is left to others.
+        """
+        if len(self._jobs) >= self._limits.max_jobs_in_flight or min(self._num_passed_over, self.num_waiting):
+            return False
+        tokens = sum(tracked.step_tokens for tracked in self._jobs.values() if not tracked.is_denoised)
+        return self.num_waiting == 0 or tokens < self._limits.token_budget
 
     @property
     def resident_expert(self) -> "ExpertName | None":
@@ -128,8 +144,11 @@ class Policy:
         # While the oldest job finds no room, nobody else may take what comes free.
         is_open = creditor is None or self._flight.can_host(creditor)
         leader = self._leader(creditor, now=now, is_open=is_open)
-        if leader is None:
-            return Decision()
+        decision = Decision() if leader is None else self._follow(leader, is_open=is_open)
+        self._num_passed_over = self.num_waiting
+        return decision
+
+    def _follow(self, leader: _Leader, *, is_open: bool) -> Decision:
         self._is_detour = leader.reason == "detour"
         self._switch_to(leader.job.phase.expert)
         parked = self._make_room(leader.job)
@@ -163,16 +182,26 @@ class Policy:
         return sorted([*self._flight.runnable(), *newcomers], key=_rank)
 
     def _detour(self, best: TrackedJob, candidates: list[TrackedJob]) -> TrackedJob | None:
-        """Who can finish a phase without a swap, where the best job would need one."""
+        """Who can finish a phase on the expert whose turn it is, where the best job would need the other one."""
         resident = self._resident_expert
         if resident is None or resident == best.phase.expert:
             return None
-        seconds_left = DETOUR * self._limits.swap_seconds - self._detour_seconds
         for tracked in candidates:
+            seconds_left = self._longest_detour(best, tracked) - self._detour_seconds
             is_quick = tracked.phase.expert == resident and tracked.phase_seconds <= seconds_left
             if is_quick and self._flight.has_room_beside(tracked):
                 return tracked
         return None
+
+    def _longest_detour(self, best: TrackedJob, tracked: TrackedJob) -> float:
+        """Seconds between two changes of the expert for which the best job may be held up for another one's phase.
+
+        For one that it then has as company: as long as it needs itself, at most.
+        """
+        longest = DETOUR * self._limits.swap_seconds
+        if tracked.catches_up_with(best, token_budget=self._limits.token_budget):
+            return max(longest, best.remaining_seconds)
+        return longest
 
     def _switch_to(self, expert: "ExpertName") -> None:
         if expert != self._resident_expert:

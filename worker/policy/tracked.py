@@ -57,6 +57,13 @@ class TrackedJob:
     def step_tokens(self) -> int:
         return self.phase.rows * self.job.row_tokens
 
+    def catches_up_with(self, other: "TrackedJob", *, token_budget: int) -> bool:
+        """Whether the phase after this one can share the other's forwards."""
+        return self.job.latent_shape == other.job.latent_shape and any(
+            phase.expert == other.phase.expert and phase.rows * self.job.row_tokens + other.step_tokens <= token_budget
+            for phase in self.job.phases_after(self.steps_done)[1:]
+        )
+
     @property
     def remaining_seconds(self) -> float:
         """Run alone, decoding included."""

@@ -1,6 +1,21 @@
 // The page: a form, a stage for one video, the list of past ones. Talks to the server through client.js alone.
 
-import { cancelVideo, deleteVideo, fileOf, follow, getHealth, getVideo, isEnded, listModels, listVideos, submit } from "./client.js";
+import {
+  cancelVideo,
+  deleteVideo,
+  fileOf,
+  follow,
+  forgetKey,
+  getHealth,
+  getVideo,
+  hasKey,
+  isEnded,
+  listModels,
+  listVideos,
+  submit,
+  useKey,
+  whenKeyWanted,
+} from "./client.js";
 
 const HEALTH_MS = 4000;
 const REFRESH_MS = 2500;
@@ -13,6 +28,9 @@ const STAGE_WORDS = {
   upload: "Storing",
 };
 const LANGUAGES = { en: "English", zh: "中文" };
+
+/** The video that the address named when the page was opened. */
+const linked = location.hash.slice(1);
 
 const $ = (id) => document.getElementById(id);
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -279,11 +297,14 @@ function select(video) {
       if (state.current === next.id) showStage(state.videos.get(next.id));
       showCards();
     },
+    onPreview: (address) => {
+      if (state.current === video.id) stageView.showPreview?.(address);
+    },
     onGone: () => forget(video.id),
   });
 }
 
-/** The built stage: its video's id, its kind, and how to bring it up to date. */
+/** The built stage: its video's id, its kind, and how to bring it up to date; a making one shows previews. */
 let stageView = null;
 
 function showStage(video) {
@@ -292,10 +313,10 @@ function showStage(video) {
   if (stageView?.id !== video.id || stageView.kind !== kind) {
     const build = { making: makingStage, completed: finishedStage, failed: failedStage }[kind];
     const isChange = stageView?.id === video.id;
-    const { elements, update } = build(video);
+    const { elements, update, showPreview } = build(video);
     $("stage").replaceChildren(...elements);
     $("stage").style.setProperty("--shape", `${video.width} / ${video.height}`);
-    stageView = { id: video.id, kind, update };
+    stageView = { id: video.id, kind, update, showPreview };
     if (isChange || kind === "making") announce(announcementOf(video));
   }
   stageView.update(video);
@@ -336,9 +357,11 @@ function makingStage(video) {
   const step = el("span", { className: "step" });
   const bar = el("progress", { max: 100, value: 0, ariaLabel: "Progress" });
   const cancel = el("button", { type: "button", className: "quiet", onclick: () => act(cancelVideo, video) }, "Cancel");
+  const screen = el("div", { className: "screen busy" }, el("div", { className: "making" }, percent, step));
+  const preview = el("img", { className: "preview", alt: "What the video is becoming" });
   return {
     elements: [
-      el("div", { className: "screen busy" }, el("div", { className: "making" }, percent, step)),
+      screen,
       bar,
       el("div", { className: "caption" }, words(video), facts(video), adjusted(video), el("div", { className: "actions" }, cancel)),
     ],
@@ -348,6 +371,10 @@ function makingStage(video) {
       percent.classList.toggle("words", isWaiting);
       step.textContent = isWaiting ? timeLeft(next) : stepWords(next);
       bar.value = next.progress;
+    },
+    showPreview: (address) => {
+      preview.src = address;
+      if (!preview.isConnected) screen.prepend(preview);
     },
   };
 }
@@ -377,7 +404,6 @@ function stepWords(video) {
 
 function finishedStage(video) {
   const player = el("video", {
-    src: fileOf(video.id),
     loop: true,
     muted: true,
     autoplay: !isCalm,
@@ -385,8 +411,9 @@ function finishedStage(video) {
     playsInline: true,
     ariaLabel: `Video: ${video.prompt}`,
   });
-  player.addEventListener("error", () => showProblem({ message: "The file can't be played or is no longer there.", param: null }));
-  const download = el("a", { className: "button primary", href: fileOf(video.id), download: `${video.id}.mp4` }, "Download");
+  playFile(player, video, () => showProblem({ message: "The file can't be played or is no longer there.", param: null }));
+  const download = el("a", { className: "button primary", href: fileOf(video), download: `${video.id}.mp4` }, "Download");
+  download.addEventListener("click", (event) => hasKey() && saveFile(event, video).catch(showProblem));
   const reuse = el("button", { type: "button", className: "quiet", onclick: () => fillForm(video) }, "Use these settings");
   return {
     elements: [
@@ -403,6 +430,27 @@ function finishedStage(video) {
     ],
     update: () => {},
   };
+}
+
+/** Signed links run out: after a failure a new one is asked for, once. */
+function playFile(player, video, onFailure) {
+  const again = async () => {
+    const fresh = hasKey() ? await getVideo(video.id).catch(() => null) : null;
+    if (fresh?.status !== "completed") {
+      onFailure();
+      return;
+    }
+    player.addEventListener("error", onFailure, { once: true });
+    player.src = fileOf(fresh);
+  };
+  player.addEventListener("error", again, { once: true });
+  player.src = fileOf(video);
+}
+
+async function saveFile(event, video) {
+  event.preventDefault();
+  const fresh = await getVideo(video.id);
+  el("a", { href: fileOf(fresh), download: `${video.id}.mp4` }).click();
 }
 
 function failedStage(video) {
@@ -555,8 +603,8 @@ function card(video) {
 
 function playOnHover(open, still, video) {
   const player = el("video", { loop: true, muted: true, playsInline: true, preload: "none", tabIndex: -1, ariaHidden: "true" });
-  player.poster = fileOf(video.id, "thumbnail");
-  player.src = fileOf(video.id);
+  player.poster = fileOf(video, "thumbnail");
+  playFile(player, video, () => {}); // The picture stays.
   still.append(player);
   if (isCalm) return;
   const play = () => player.play().catch(() => {}); // Refused by the browser's policy: the picture stays.
@@ -606,16 +654,58 @@ async function refresh() {
   setTimeout(refresh, REFRESH_MS);
 }
 
+// The key -------------------------------------------------------------------------------------------------------
+
+function askForKey(error) {
+  if (isAskingForKey()) return;
+  state.videos.clear();
+  built.clear();
+  state.lastListed = null;
+  emptyStage();
+  showKeyForm(true);
+  showKeyProblem(error.code === "missing_api_key" ? null : error);
+  $("key").focus();
+}
+
+const isAskingForKey = () => !$("key-form").hidden;
+
+function showKeyForm(isShown) {
+  $("key-form").hidden = !isShown;
+  for (const part of document.querySelectorAll(".bench, .history")) part.hidden = isShown;
+  $("forget-key").hidden = !hasKey();
+}
+
+function showKeyProblem(error) {
+  $("key-problem").hidden = error === null;
+  $("key-problem").textContent = error?.message ?? "";
+}
+
+async function takeKey(event) {
+  event.preventDefault();
+  // A header holds no other characters; the server says what is wrong with these.
+  useKey($("key").value.replace(/[^\x21-\x7e]/g, "") || "ws_");
+  try {
+    await loadModels();
+  } catch (error) {
+    forgetKey();
+    showKeyProblem(error);
+    return;
+  }
+  $("key").value = "";
+  showKeyForm(false);
+  emptyOrLinked();
+}
+
 // Start ---------------------------------------------------------------------------------------------------------
 
 async function watchHealth() {
   if (!document.hidden) {
     try {
       const health = await getHealth();
-      if (!state.model) await loadModels();
+      if (!state.model && !isAskingForKey()) await loadModels();
       showHealth(health);
-    } catch {
-      setHealth("down", "The server does not answer");
+    } catch (error) {
+      if (error.status !== 401) setHealth("down", "The server does not answer");
     }
   }
   setTimeout(watchHealth, state.model ? HEALTH_MS : 1000);
@@ -660,6 +750,13 @@ async function start() {
   $("model").addEventListener("change", () => chooseModel(state.models.find((model) => model.id === $("model").value)));
   $("roll").addEventListener("click", () => ($("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 1));
   $("older").addEventListener("click", () => loadPage(state.lastListed).catch(showProblem));
+  $("key-form").addEventListener("submit", takeKey);
+  $("forget-key").addEventListener("click", () => {
+    forgetKey();
+    location.reload();
+  });
+  $("forget-key").hidden = !hasKey();
+  whenKeyWanted(askForKey);
   emptyOrLinked();
   watchHealth();
   refresh();
@@ -667,9 +764,8 @@ async function start() {
 
 /** Opens the video that the address names, if it is there. */
 async function emptyOrLinked() {
-  const linked = location.hash.slice(1);
   emptyStage();
-  await loadPage(null).catch(showProblem);
+  await loadPage(null).catch((error) => error.status === 401 || showProblem(error));
   if (!/^video_[0-9a-f]+$/.test(linked)) return;
   const video = state.videos.get(linked) ?? (await getVideo(linked).catch(() => null));
   if (!video) return;

@@ -1,21 +1,27 @@
 #!lua flags=allow-oom
--- ARGV: queue, worker, fingerprint of its checkpoint, execution, lease seconds, ISO stamp.
--- Answers {job id, payload, attempt, seconds waited}, or nothing. Jobs of other checkpoints keep their places.
-local queue, worker, fingerprint, execution, lease, iso = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+-- ARGV: worker, fingerprint of its checkpoint, execution, lease seconds, ISO stamp, then shapes that are welcome.
+-- Answers {job id, payload, attempt, seconds waited, checkpoint key, its step} (both empty without one), or nothing.
+-- Jobs of other checkpoints keep their places.
+local worker, fingerprint, execution, lease, iso = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local claim = 'wanserve:claim:' .. execution
-local list = 'rq:queue:' .. queue
-local PAGE = 64
+local PAGE, LOOK, MAX_PASSED = 64, 4, 4
 
 local function answer(id)
-  local job = call('HMGET', job_key(id), 'payload', 'number_of_retries', 'submitted_at', 'claimed_at')
-  return {id, job[1], tonumber(job[2] or '0') + 1, stamp(tonumber(job[4]) - tonumber(job[3]))}
+  local job = call('HMGET', job_key(id), 'payload', 'number_of_retries', 'submitted_at', 'claimed_at',
+    'checkpoint', 'checkpoint_step')
+  local waited = number(job[4], now) - number(job[3], now)
+  return {id, job[1] or '', number(job[2], 0) + 1, stamp(waited), job[5] or '', job[6] or ''}
 end
 
 -- Asked again because the reply was lost.
 local mine = call('GET', claim)
 if mine and call('HGET', job_key(mine), 'execution') == execution then return answer(mine) end
+if call('SISMEMBER', DRAINING, worker) == 1 then return false end
 
-local function lease_out(id)
+local welcome = {}
+for i = 6, #ARGV do welcome[ARGV[i]] = true end
+
+local function lease_out(id, priority)
   local key = job_key(id)
   local pair = id .. ':' .. execution
   call('HSET', key, 'status', 'started', 'execution', execution, 'worker_name', worker,
@@ -28,44 +34,99 @@ local function lease_out(id)
   call('EXPIRE', 'rq:execution:' .. pair, FAR_SECONDS)
   call('ZADD', 'rq:executions:' .. id, stamp(now + FAR_SECONDS), execution)
   call('EXPIRE', 'rq:executions:' .. id, FAR_SECONDS)
-  call('ZADD', 'rq:wip:' .. queue, stamp(now + FAR_SECONDS), pair)
+  call('ZADD', 'rq:wip:' .. priority, stamp(now + FAR_SECONDS), pair)
   call('SADD', 'rq:worker:' .. worker .. ':executions', pair)
   call('EXPIRE', 'rq:worker:' .. worker .. ':executions', FAR_SECONDS)
-  publish({job_id = id, state = 'started', percent = tonumber(call('HGET', key, 'percent') or '0')})
+  publish({job_id = id, state = 'started', percent = number(call('HGET', key, 'percent'), 0)})
 end
 
 -- What an entry of the list is to this worker: its job, another's, or nothing that may run.
-local function kind_of(id)
+local function kind_of(id, priority)
   local job = call('HMGET', job_key(id), 'status', 'payload', 'ended_as', 'fingerprint')
   if job[1] ~= 'queued' then return 'stale' end
   if job[3] then
     -- Put back by `rq requeue`: a job ends once.
-    register_end(id, queue, job[3], iso)
+    register_end(id, priority, job[3], iso)
     return 'stale'
   end
   if not job[2] then
     -- Put here by a stock RQ client: run nothing that SUBMIT did not check.
-    end_job(id, queue, 'failed', failed_outcome('foreign_job', 'Not a job of this service.'), nil, iso)
+    end_job(id, priority, 'failed', failed_outcome('foreign_job', 'Not a job of this service.'), nil, iso)
     return 'stale'
   end
   return job[4] == fingerprint and 'mine' or 'others'
 end
 
-local place = 0
-repeat
-  local ids = call('LRANGE', list, place, place + PAGE - 1)
-  for _, id in ipairs(ids) do
-    local kind = kind_of(id)
-    if kind == 'others' then
-      place = place + 1
-    else
-      call('LREM', list, 1, id)
-      if kind == 'mine' then
-        lease_out(id)
-        return answer(id)
-      end
+-- The first jobs of the list that are this worker's.
+local function next_few(priority)
+  local few, place = {}, 0
+  repeat
+    local ids = call('LRANGE', list_key(priority), place, place + PAGE - 1)
+    for _, id in ipairs(ids) do
+      local kind = kind_of(id, priority)
+      if kind == 'stale' then call('LREM', list_key(priority), 1, id) else place = place + 1 end
+      if kind == 'mine' then few[#few + 1] = id end
+      if #few == LOOK then return few end
+    end
+  until #ids == 0
+  return few
+end
+
+-- The first one of a welcome shape; the first of all where none is, or where it was passed over often enough.
+local function choose(few)
+  local first = few[1]
+  if not first or not next(welcome) then return first end
+  if number(call('HGET', job_key(first), 'passed'), 0) >= MAX_PASSED then return first end
+  for i, id in ipairs(few) do
+    if welcome[call('HGET', job_key(id), 'shape')] then
+      if i > 1 then call('HINCRBY', job_key(first), 'passed', 1) end
+      return id
     end
   end
-until #ids == 0
-call('DEL', wake_key(fingerprint))
+  return first
+end
+
+-- Jobs that RQ's own tools took off the list still count as waiting: they would keep the others in the backlog.
+local function end_all_removed(priority, lane)
+  for _, id in ipairs(call('ZDIFF', 2, waiting_key(lane), backlog_key(lane))) do
+    stop_waiting(id, lane)
+    end_removed(id, priority, iso)
+  end
+end
+
+local function take_from(priority, lane)
+  pump(priority, lane)
+  local id = choose(next_few(priority))
+  if not id and call('ZCARD', waiting_key(lane)) > 0 then
+    end_all_removed(priority, lane)
+    id = choose(next_few(priority))
+  end
+  return id
+end
+
+-- Priorities that have work, by start-time fair shares of the GPU: whoever had less than its share is first.
+local function by_turn(shares)
+  local turns, virtual = {}, tonumber(shares[1] or '0')
+  for i, priority in ipairs(PRIORITIES) do
+    local has_work = call('LLEN', list_key(priority)) > 0 or call('EXISTS', waiting_key(lane_of(priority, fingerprint))) == 1
+    if has_work and call('SISMEMBER', PAUSED, priority) == 0 then
+      turns[#turns + 1] = {priority = priority, start = math.max(virtual, tonumber(shares[i + 1] or '0')), rank = i}
+    end
+  end
+  table.sort(turns, function(a, b) return a.start < b.start or (a.start == b.start and a.rank < b.rank) end)
+  return turns
+end
+
+for _, turn in ipairs(by_turn(call('HMGET', shares_key(fingerprint), 'now', unpack(PRIORITIES)))) do
+  local id = take_from(turn.priority, lane_of(turn.priority, fingerprint))
+  if id then
+    local _, _, _, cost = lane_fields(id)
+    call('HSET', shares_key(fingerprint), 'now', stamp(turn.start),
+      turn.priority, stamp(turn.start + cost / SHARES[turn.priority]))
+    stop_waiting(id)
+    lease_out(id, turn.priority)
+    return answer(id)
+  end
+end
+call('DEL', wake_key(fingerprint), shares_key(fingerprint))
 return false

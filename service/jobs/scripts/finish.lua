@@ -1,12 +1,22 @@
 #!lua flags=allow-oom
--- ARGV: arguments as JSON. Answers committed, already_mine or lost.
+-- ARGV: arguments as JSON. Answers committed, already_mine or lost; with lost the files are garbage.
 local args = cjson.decode(ARGV[1])
 local id, execution, state = args.job_id, args.execution_id, args.state
 local key = job_key(id)
-local job = call('HMGET', key, 'status', 'execution', 'origin', 'worker_name', 'cancel', 'ended_as', 'claimed_at')
-if job[2] ~= execution then return 'lost' end
-if job[6] then return job[6] == state and 'already_mine' or 'lost' end
-if job[1] ~= 'started' then return 'lost' end
+local job = call('HMGET', key, 'status', 'execution', 'origin', 'worker_name', 'cancel', 'ended_as', 'claimed_at',
+  'cache_key')
+
+local function lose()
+  for _, object_key in ipairs(args.files) do discard(object_key) end
+  return 'lost'
+end
+
+if job[2] ~= execution then return lose() end
+if job[6] then
+  if job[6] == state then return 'already_mine' end
+  return lose()
+end
+if job[1] ~= 'started' then return lose() end
 
 local queue, worker = job[3], job[4]
 drop_execution(id, execution, worker, queue)
@@ -14,9 +24,11 @@ drop_execution(id, execution, worker, queue)
 local is_unwanted = job[5] and state ~= 'cancelled'
 if is_unwanted then
   end_job(id, queue, 'cancelled', cancelled_outcome(), nil, args.iso)
-  return 'lost'
+  return lose()
 end
-end_job(id, queue, state, args.outcome, args.asset_id, args.iso)
+if args.asset_id then create_asset(args.asset_id, args.files, args.num_bytes) end
+end_job(id, queue, state, args.outcome, args.asset_id, args.iso, args.seconds)
+if args.asset_id and job[8] then keep_cached(job[8], args.outcome, id, args.asset_id, args.cache) end
 
 local result = {'type', state == 'completed' and 1 or 2, 'worker_name', worker, 'execution_id', execution,
   'execution_started_at', job[7], 'execution_ended_at', stamp(now)}

@@ -12,6 +12,6 @@ if reason ~= '' then
 elseif job[5] then
   end_job(id, job[3], 'cancelled', cancelled_outcome(), nil, iso)
 else
-  requeue(id, job[3], iso)
+  requeue(id, iso)
 end
 return 'committed'

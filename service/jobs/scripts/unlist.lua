@@ -1,3 +1,3 @@
 #!lua flags=allow-oom
--- ARGV: ids of videos whose records have expired.
-for _, id in ipairs(ARGV) do unlist(id) end
+-- ARGV: tenant, then ids of videos whose records are gone.
+for i = 2, #ARGV do unlist(ARGV[i], ARGV[1]) end

@@ -15,7 +15,7 @@ from model.engine import Engine
 from model.tiny.evaluate import draw_trials, is_clean
 from model.tiny.export import EXAMPLE_PROMPTS, service_card
 from model.tiny.judge import Verdict, judge
-from model.tiny.world import ATTRIBUTES, DEFAULTS, Scene
+from model.tiny.world import ATTRIBUTES, Scene
 
 FOLDER = Path(model.__path__[0]) / "embedded"
 
@@ -104,4 +104,4 @@ def test_a_prompt_from_outside_its_world_gives_a_clean_clip_that_rests(engine: E
 @pytest.mark.parametrize("prompt", ["a blue cat on a white background", "白色背景上的一个蓝色物体"])
 def test_what_a_prompt_leaves_open_is_the_default(engine: Engine, prompt: str) -> None:
     verdict = look(engine, prompt, 3)
-    assert verdict.agrees(Scene("white", "blue", **DEFAULTS)) == dict.fromkeys(ATTRIBUTES, True), verdict
+    assert verdict.agrees(Scene("white", "blue", "circle", "still")) == dict.fromkeys(ATTRIBUTES, True), verdict

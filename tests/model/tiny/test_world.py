@@ -17,12 +17,13 @@ from model.tiny.captions import (
 from model.tiny.world import (
     ATTRIBUTES,
     COLOURS,
-    DEFAULTS,
+    DEFAULT_SCENE,
     MOTIONS,
     NUM_FRAMES,
     SHAPES,
     SIDE_PIXELS,
     Scene,
+    default_values,
     draw_path,
     draw_scene,
     draw_training_scene,
@@ -103,12 +104,27 @@ def test_a_free_caption_says_only_what_the_scene_shows() -> None:
         assert all(scene.value(attribute) == value for attribute, value in caption.says.items())
 
 
-def test_a_drawing_caption_leaves_shape_and_motion_open_only_where_the_scene_shows_their_defaults() -> None:
+def test_a_drawing_caption_leaves_open_only_what_the_scene_shows_by_default() -> None:
     rng = random.Random(3)
     left_open = set()
     for _ in range(3000):
         scene = draw_scene(rng, held_out=False)
         says = describe_shown(scene, rng).says
         assert all(scene.value(attribute) == value for attribute, value in says.items())
-        left_open |= {(a, scene.value(a)) for a in DEFAULTS if a not in says}
-    assert left_open == set(DEFAULTS.items())
+        left_open |= {(a, scene.value(a)) for a in ATTRIBUTES if a not in says}
+    assert left_open == {
+        ("background", "white"), ("background", "black"), ("colour", "blue"), ("colour", "yellow"),
+        ("shape", "circle"), ("motion", "still"),
+    }  # fmt: skip
+
+
+def test_the_default_scene_is_its_own_default_and_is_trained_on() -> None:
+    assert not DEFAULT_SCENE.is_held_out
+    assert default_values(DEFAULT_SCENE) == {a: DEFAULT_SCENE.value(a) for a in ATTRIBUTES}
+
+
+def test_by_default_no_shape_has_the_colour_of_its_background() -> None:
+    for scene in ALL_SCENES:
+        defaults = default_values(scene)
+        assert defaults["background"] != scene.colour
+        assert defaults["colour"] != scene.background

@@ -1,5 +1,6 @@
 """A real gateway in a thread, on the session's Redis and object store. A worker's part is played through the queue."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from service.api.app import create_app
 from service.api.server import GatewayServer
 from service.embedded import EmbeddedServers
 from service.jobs.card import ModelCard
+from service.jobs.connection import connect
 from service.jobs.queue import JobQueue
 from service.jobs.record import Asset, AssetFile, Claim, Outcome, WorkerInfo, new_execution_id, object_key
 from service.jobs.store import VideoStore
@@ -53,12 +55,25 @@ def gateway_settings(
     servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
 ) -> Settings:
     return servers.settings.with_changes(
+        # A database of its own: this gateway's chores go on beside the tests that come after these.
+        redis_url=f"{str(servers.settings.redis_url).removesuffix('/0')}/7",
         data_dir=tmp_path_factory.mktemp("gateway"),
         port=free_port(),
         s3_bucket="gateway-tests",
         lease_seconds=30.0,
         heartbeat_seconds=5.0,
+        webhook_allowed_networks="127.0.0.0/8",
+        webhook_allowed_ports="80,443,1024-65535",
+        webhook_timeout_seconds=1.0,
     )
+
+
+@pytest.fixture
+def redis(gateway_settings: Settings) -> Iterator[Redis]:
+    """The gateway's, empty."""
+    with connect(str(gateway_settings.redis_url)) as client:
+        client.flushall()
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -96,13 +111,19 @@ class FakeWorker:
         self.store.report_alive(info, ttl_seconds=60)
 
     def claim(self) -> Claim:
-        claim = self.queue.claim(worker="w", fingerprint=FINGERPRINT, execution_id=new_execution_id())
+        claim = self.claim_if_any()
         assert claim is not None
         return claim
 
+    def claim_if_any(self) -> Claim | None:
+        return self.queue.claim(worker="w", fingerprint=FINGERPRINT, execution_id=new_execution_id())
+
     def finish(self, content: bytes = b"0123456789") -> str:
         """Complete the next job with a file of that content; the video file's key."""
-        claim = self.claim()
+        return self.complete(self.claim(), content)
+
+    def complete(self, claim: Claim, content: bytes = b"0123456789") -> str:
+        """The video file's key."""
         asset_id, execution_id = claim.payload.asset_id, claim.lease.execution_id
         video = self._upload(object_key(asset_id, execution_id, "video.mp4"), content, "video/mp4")
         thumbnail = self._upload(object_key(asset_id, execution_id, "thumbnail.webp"), b"picture", "image/webp")
@@ -118,7 +139,8 @@ class FakeWorker:
         file = self.folder / "upload"
         file.write_bytes(content)
         self.storage.put_file(key, file, content_type=content_type)
-        return AssetFile(key=key, content_type=content_type, size_bytes=len(content))
+        digest = hashlib.sha256(content).hexdigest()
+        return AssetFile(key=key, content_type=content_type, size_bytes=len(content), sha256=digest)
 
 
 @pytest.fixture(scope="session")

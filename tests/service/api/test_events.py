@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -136,3 +137,42 @@ def test_a_gateway_that_stops_ends_its_streams(
             next(events)
             server.handle_exit(15, None)
             assert list(events) == []
+
+
+def test_a_stream_goes_on_after_the_last_event_that_was_read(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    path = f"/v1/videos/{video_id}/events"
+    with client.stream("GET", path) as answer:
+        lines = answer.iter_lines()
+        seen = next(line.removeprefix("id: ") for line in lines if line.startswith("id: "))
+    worker.finish()
+
+    with client.stream("GET", path, headers={"Last-Event-ID": seen}) as answer:
+        lines = list(answer.iter_lines())
+
+    assert [line for line in lines if line.startswith("event: ")] == ["event: completed"]
+    end = next(line.removeprefix("id: ") for line in lines if line.startswith("id: "))
+    assert client.get(path, headers={"Last-Event-ID": end}).status_code == 204
+
+
+def test_nothing_is_told_twice(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    path = f"/v1/videos/{video_id}/events"
+    with client.stream("GET", path) as answer:
+        seen = next(line.removeprefix("id: ") for line in answer.iter_lines() if line.startswith("id: "))
+
+    with client.stream("GET", path, headers={"Last-Event-ID": seen}) as answer:
+        assert next(answer.iter_lines()) == ": still here"
+
+
+def test_a_running_video_shows_what_it_is_becoming(client: httpx.Client, worker: FakeWorker) -> None:
+    video_id = client.post("/v1/videos", json={"prompt": "a red ball"}).json()["id"]
+    lease = worker.claim().lease
+    progress = Progress(stage="denoise", step=9, num_steps=20, percent=45)
+    worker.queue.report(lease, progress, preview=b"a picture")
+
+    with client.stream("GET", f"/v1/videos/{video_id}/events") as answer:
+        name, shown = next(events_of(answer))
+
+    assert (name, shown["step"]) == ("preview", 9)
+    assert shown["image_url"] == "data:image/webp;base64," + b64encode(b"a picture").decode()

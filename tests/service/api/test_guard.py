@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from redis import Redis
 from starlette.datastructures import Headers
 
 from service.api.app import create_app
@@ -77,6 +78,8 @@ def test_dns_rebinding_is_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "gateway.example"])
-def test_an_address_that_others_reach_is_refused_at_start(settings: Settings, host: str) -> None:
-    with pytest.raises(SettingsError, match="no API keys"):
+def test_an_address_that_others_reach_is_refused_at_start_without_keys(
+    settings: Settings, redis: Redis, host: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"WANSERVE_HOST {host} needs API keys, and none exists yet"):
         create_app(settings.with_changes(host=host))

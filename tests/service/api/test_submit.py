@@ -8,7 +8,9 @@ import httpx
 import openai
 import pytest
 
+from service.jobs.card import ModelCard
 from service.jobs.queue import JobQueue
+from service.jobs.store import VideoStore
 from tests.service.api.conftest import FakeWorker
 
 JSON = {"Content-Type": "application/json"}
@@ -304,3 +306,21 @@ def test_an_identical_request_is_answered_from_the_cache(client: httpx.Client, w
 
     assert (video["status"], video["progress"], video["cached"]) == ("completed", 100, True)
     assert client.get(f"/v1/videos/{video['id']}/content").content == b"the file"
+
+
+def test_a_model_that_changed_since_the_last_request_is_noticed(
+    client: httpx.Client, store: VideoStore, card: ModelCard
+) -> None:
+    large = {"prompt": "a red ball", "size": "512x512"}
+    assert client.post("/v1/videos", json=large).json()["native_size"] == "64x64"
+    store.register_card(card.model_copy(update={"native_sizes": ((128, 128),), "fingerprint": "0" * 64}))
+    assert client.post("/v1/videos", json=large).json()["native_size"] == "128x128"
+
+
+def test_what_the_last_fleet_could_not_make_a_new_one_may(
+    client: httpx.Client, store: VideoStore, card: ModelCard
+) -> None:
+    client.post("/v1/videos", json={"prompt": "a red ball"}).raise_for_status()
+    store.register_card(card.model_copy(update={"id": "another", "aliases": ()}))
+    answer = client.post("/v1/videos", json={"prompt": "a red ball", "model": "another"})
+    assert answer.json()["model"] == "another"

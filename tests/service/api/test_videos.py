@@ -1,5 +1,7 @@
 """Looking at videos, listing, cancelling and deleting them."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from redis import Redis
@@ -166,17 +168,22 @@ def test_a_deleted_video_is_gone_and_its_content_too(client: httpx.Client, worke
     assert client.get("/v1/videos").json()["data"] == []
 
 
-def test_files_go_with_the_last_that_refers_to_them(client: httpx.Client, worker: FakeWorker, redis: Redis) -> None:
+def test_files_go_with_the_last_that_refers_to_them(
+    client: httpx.Client, worker: FakeWorker, redis: Redis, wait_until: Callable[..., None]
+) -> None:
     video_id = post(client)
     key = worker.finish()
     twin_id = post(client)
-    # As when the cache entry has expired: it refers to the files like a video.
-    redis.delete(*redis.keys("wanserve:cache:*"))
+    # The cache entry refers to the files like a video.
+    for digest in redis.zrange("wanserve:cache-expiring", 0, -1):
+        redis.zadd("wanserve:cache-expiring", {digest: 1})
+    wait_until(lambda: not redis.keys("wanserve:cache:*"))
 
     client.delete(f"/v1/videos/{video_id}")
     assert client.get(f"/v1/videos/{twin_id}/content").status_code == 200
 
     client.delete(f"/v1/videos/{twin_id}")
+    wait_until(lambda: not redis.exists("wanserve:garbage"))
     with pytest.raises(ObjectNotFound):
         worker.storage.stat(key)
 
@@ -187,3 +194,27 @@ def test_deleting_a_running_video_cancels_it(client: httpx.Client, worker: FakeW
 
     assert client.delete(f"/v1/videos/{video_id}").status_code == 200
     assert worker.queue.renew([lease]) == [Signal.CANCEL]
+
+
+def test_a_video_past_its_deadline_fails_by_itself(
+    client: httpx.Client, redis: Redis, wait_until: Callable[..., None]
+) -> None:
+    body = {"prompt": "a red ball", "deadline_seconds": 60, "priority": "bulk"}
+    video = client.post("/v1/videos", json=body).json()
+    assert (video["deadline_seconds"], video["priority"]) == (60, "bulk")
+
+    redis.zadd("wanserve:deadlines", {video["id"]: 1})
+
+    wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["status"] == "failed")
+    assert client.get(f"/v1/videos/{video['id']}").json()["error"]["code"] == "deadline_exceeded"
+
+
+def test_an_expired_video_is_gone_by_itself(
+    client: httpx.Client, worker: FakeWorker, redis: Redis, wait_until: Callable[..., None]
+) -> None:
+    video_id = post(client)
+    worker.finish()
+
+    redis.zadd("wanserve:expiring", {video_id: 1})
+
+    wait_until(lambda: client.get(f"/v1/videos/{video_id}").status_code == 404)

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from worker.link import Link
+from service.jobs.link import Link
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""The decoder's layers on a CPU: diffusers' weights and arithmetic, four times as fast.
+
+PyTorch takes oneDNN for a convolution in three dimensions only where it looks large enough to be worth it, which one
+video's is not, and sums squares over channels fastest where those lie side by side.
+"""
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d, WanRMS_norm
+from torch.nn import functional as F
+
+SMALLEST_LENGTH = 1e-12
+"""Of a pixel's channels, where they are normalised: F.normalize()'s own."""
+
+
+def use_own_layers(decoder: WanDecoder3d) -> None:
+    """For a decoder in float32 that stays on the CPU. Does nothing where PyTorch was built without oneDNN."""
+    if not torch.backends.mkldnn.is_available():
+        return
+    for module in decoder.modules():
+        # The class alone changes: weights, their names and the module's place stay.
+        match module:
+            case WanCausalConv3d():
+                module.__class__ = CausalConvolution
+                _lay_channels_side_by_side(module.weight, torch.channels_last_3d)
+            case torch.nn.Conv2d():
+                _lay_channels_side_by_side(module.weight, torch.channels_last)
+            case WanRMS_norm():
+                module.__class__ = ChannelNorm
+
+
+class CausalConvolution(WanCausalConv3d):
+    """Sees the frames before by what is kept of them, and nothing of those after."""
+
+    def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
+        """x, b c f h w; cache_x: up to two frames before them."""
+        width, _, height, _, num_before, _ = self._padding
+        if cache_x is not None and num_before:
+            x = torch.cat([cache_x, x], dim=2)
+            num_before -= cache_x.shape[2]
+        if num_before:
+            x = F.pad(x, (0, 0, 0, 0, num_before, 0))
+        padding = (0, height, width)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+
+
+class ChannelNorm(WanRMS_norm):
+    """Every pixel's channels at a root mean square of one, then scaled. Wan's decoder has no bias here."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(SMALLEST_LENGTH)
+        return (x * (self.scale / length)).mul_(self.gamma)
+
+
+def _lay_channels_side_by_side(weight: torch.Tensor, memory_format: torch.memory_format) -> None:
+    """What comes out of the convolution then lies so too."""
+    weight.data = weight.data.contiguous(memory_format=memory_format)

@@ -1,0 +1,49 @@
+"""The models that are known and the workers that live, as Redis tells them at one instant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.errors import ModelNotFound, NoModel
+from service.jobs.card import ModelCard
+from service.jobs.record import WorkerInfo
+
+NO_FLEET = "0" * 40
+"""A digest that no fleet has."""
+
+
+class FleetChanged(Exception):
+    """A model or a worker came, went or changed since the request was made: look again and make it anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    cards: tuple[ModelCard, ...]
+    """All ever registered, those of live workers first. Empty before the first worker."""
+
+    workers: tuple[WorkerInfo, ...]
+    """Those whose report_alive has not run out."""
+
+    digest: str
+    """Tells this fleet from any other one."""
+
+    @classmethod
+    def of(cls, cards: Sequence[str], workers: Sequence[str], *, digest: str) -> "Fleet":
+        """From what lies in Redis."""
+        alive = tuple(map(WorkerInfo.model_validate_json, workers))
+        live = {worker.model for worker in alive}
+        known = map(ModelCard.model_validate_json, cards)
+        return cls(tuple(sorted(known, key=lambda card: (card.id not in live, card.id))), alive, digest)
+
+    def card(self, name: str | None = None) -> ModelCard:
+        """The card that answers to a name; without one the first. Raises NoModel, ModelNotFound."""
+        if not self.cards:
+            raise NoModel("No worker has registered a model yet. Try again when one is up.")
+        for card in self.cards:
+            if name is None or card.answers_to(name):
+                return card
+        known = ", ".join(card.id for card in self.cards)
+        raise ModelNotFound(f"The model {name!r} does not exist here; known are: {known}.", param="model")
+
+    def num_workers(self, model: str) -> int:
+        """That run the model with this id."""
+        return sum(worker.model == model for worker in self.workers)

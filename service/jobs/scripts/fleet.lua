@@ -1,0 +1,3 @@
+#!lua flags=no-writes
+-- Answers what prelude/records.lua tells of models and workers.
+return read_fleet()
