@@ -9,13 +9,15 @@ from service.errors import Conflict, InvalidRequest, TenantNotFound
 from service.jobs.connection import redis_errors
 from service.jobs.record import Wire
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
 _TENANTS = "wanserve:tenants"
 
 
 class Tenant(Wire):
     """One team, product or customer; API keys belong to it."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME_PATTERN)
     weight: float = Field(1.0, gt=0, le=1000)
     """Its share of the GPUs while others wait too: 2 gets twice as much as 1."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.audited import note_target
@@ -14,7 +14,7 @@ from service.api.problems import problem_docs
 from service.errors import Conflict, TenantNotFound
 from service.jobs.request import Number, Whole, validated
 from service.keys import DEFAULT_SCOPES, ApiKey, Scope
-from service.tenants import Tenant
+from service.tenants import NAME_PATTERN, Tenant
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
@@ -24,6 +24,8 @@ LONGEST_OVERLAP_SECONDS = 90 * 24 * 3600
 
 
 Limit = Annotated[Whole, Field(ge=1)]
+# Only told to clients here: what Tenant.checked says of a wrong name is clearer.
+TenantName = Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]
 
 
 class NewKey(BaseModel):
@@ -144,7 +146,7 @@ def list_tenants(gateway: WithGateway, _admin: WithAdmin) -> TenantList:
     summary="Make a tenant, or set its limits",
 )
 def put_tenant(
-    gateway: WithGateway, _admin: WithAdmin, name: str, fields: Annotated[Fields, Depends(read_fields)]
+    gateway: WithGateway, _admin: WithAdmin, name: TenantName, fields: Annotated[Fields, Depends(read_fields)]
 ) -> Tenant:
     """Gateways see them within seconds."""
     tenant = Tenant.checked(name=name, **validated(TenantLimits, fields).model_dump())

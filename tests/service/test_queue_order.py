@@ -9,7 +9,7 @@ from redis import Redis
 from service.errors import TenantQueueFull
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
-from service.jobs.record import Claim, Priority, SubmitKind, VideoRecord, new_execution_id
+from service.jobs.record import Claim, Outcome, Priority, SubmitKind, VideoRecord, new_execution_id
 from service.jobs.store import VideoStore
 from tests.conftest import FINGERPRINT
 from tests.service.claims import MakeSubmission, claim
@@ -251,12 +251,16 @@ def test_leaving_no_one_behind_the_queue_forgets_its_lanes(queue: JobQueue, redi
     for tenant in "ab":
         submit("ball", tenant=tenant)
         submit("bulk ball", tenant=tenant, priority="bulk")
-    claims(queue, 4)
+    running = claims(queue, 4)
 
     assert queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id()) is None
 
-    kinds = ("waiting", "backlog", "fair", "shares", "lanes", "work", "tenant")
+    kinds = ("waiting", "backlog", "fair", "shares", "lanes", "work")
     assert [key for kind in kinds for key in redis.keys(f"wanserve:{kind}*")] == []
+    assert sorted(redis.keys("wanserve:tenant:*")) == ["wanserve:tenant:a:active", "wanserve:tenant:b:active"]
+    for claimed in running:
+        queue.finish(claimed.lease, Outcome.failed("broken", "It broke."))
+    assert redis.keys("wanserve:tenant:*") == []
 
 
 def test_neighbours_in_the_queue_stay_neighbours_through_the_backlog(queue: JobQueue, submit: Submit) -> None:

@@ -159,7 +159,9 @@ def test_jobs_that_rq_deleted_fail_with_their_events_and_hold_up_nobody(
     assert sorted(events(redis)) == sorted((video.id, "failed") for video in removed)
     errors = [store.get(video.id).error for video in removed]
     assert [error and error.code for error in errors] == ["job_removed"] * 4
-    assert (queue.depth(), redis.keys("wanserve:tenant:*"), redis.zcard("wanserve:expiring")) == (0, [], 4)
+    assert (queue.depth(), redis.zcard("wanserve:expiring")) == (0, 4)
+    assert redis.keys("wanserve:tenant:*") == ["wanserve:tenant:default:active"]
+    assert redis.smembers("wanserve:tenant:default:active") == {video.job_id for video in kept}
 
 
 def test_a_running_job_that_rq_deleted_fails_with_its_event(

@@ -262,7 +262,7 @@ def test_without_a_key_the_default_tenant_is_meant_with_the_limits_it_was_given(
     tenants: Tenants, callers: Callers, clock: Clock
 ) -> None:
     assert callers.keyless().tenant == Tenant(name="default")
-    assert callers.keyless().scopes == ("create", "read", "admin")
+    assert callers.keyless().scopes == ("create", "read", "review", "admin")
 
     tenants.create(Tenant(name="default", max_queued=2))
     clock.seconds += FRESH_SECONDS
