@@ -12,8 +12,8 @@ from service.api.auth import SHOWN_KEY, tenant_with
 from service.api.deps import Gateway, WithGateway
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.ranges import is_same_file, names_etag, wanted_range
-from service.api.videos import remaining_seconds
 from service.errors import ObjectNotFound, VideoNotReady
+from service.jobs.eta import Eta, eta_of
 from service.jobs.record import AssetFile, VideoRecord
 from service.links import content_disposition, variant_file
 from service.storage import StoredObject
@@ -89,7 +89,7 @@ def _file_of(gateway: Gateway, record: VideoRecord, variant: str) -> AssetFile:
         raise VideoNotReady(
             f"The video is {record.status}: its file is not there yet.",
             param="id",
-            retry_after_seconds=_retry_after(remaining_seconds(record, gateway.store.fleet())),
+            retry_after_seconds=_retry_after(eta_of(record, gateway.store.fleet())),
         )
     file = variant_file(record, variant)
     if file is None:
@@ -97,9 +97,9 @@ def _file_of(gateway: Gateway, record: VideoRecord, variant: str) -> AssetFile:
     return file
 
 
-def _retry_after(seconds: float | None) -> int:
-    """When to ask again for a file that is expected in so many seconds."""
-    return RETRY_AFTER_SECONDS if seconds is None else min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER_SECONDS)
+def _retry_after(eta: Eta | None) -> int:
+    """Seconds after which the file is there, as far as is known."""
+    return RETRY_AFTER_SECONDS if eta is None else min(max(math.ceil(eta.latest), 1), MAX_RETRY_AFTER_SECONDS)
 
 
 def _headers(record: VideoRecord, file: AssetFile, stored: StoredObject) -> dict[str, str]:

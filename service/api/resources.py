@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.card import ModelCard
+from service.jobs.eta import Eta
 from service.jobs.record import Priority, State, VideoError, VideoRecord, Webhook
 from service.jobs.request import ResolvedVideo
 from service.links import Link
@@ -104,7 +104,9 @@ class Video(BaseModel):
     file_name: str | None = None
 
     queue_position: int | None = Field(None, description="Jobs that go before it; null when it does not wait.")
-    eta_seconds: float | None = Field(None, description="An estimate, until it is completed.")
+    eta_seconds: float | None = Field(
+        None, description="An estimate, until it is completed: the middle of a range. Null when unknown."
+    )
     priority: Priority = "standard"
     deadline_seconds: float | None = Field(None, description="From created_at on; it fails when not completed by then.")
     stage: str | None = Field(None, description="text, denoise, decode, encode or upload.")
@@ -146,7 +148,7 @@ def video_resource(
     video_link: Link | None = None,
     thumbnail_link: Link | None = None,
     spritesheet_link: Link | None = None,
-    eta_seconds: float | None = None,
+    eta: Eta | None = None,
 ) -> Video:
     """The public shape of a record."""
     request = record.request
@@ -179,7 +181,7 @@ def video_resource(
         metadata=record.metadata,
         file_name=record.file_name,
         queue_position=record.queue_position,
-        eta_seconds=None if eta_seconds is None else round(eta_seconds, 1),
+        eta_seconds=None if eta is None else round(eta.likely, 1),
         priority=record.priority,
         deadline_seconds=record.deadline_seconds,
         stage=record.stage,
@@ -210,31 +212,6 @@ def adjustments(resolved: ResolvedVideo) -> dict[str, Adjustment]:
 def shown_webhook(webhook: Webhook, *, secret: str | None = None) -> ShownWebhook:
     """Without its secret, unless that is given."""
     return ShownWebhook(url=webhook.url, events=list(webhook.events), secret=secret)
-
-
-def eta_seconds(record: VideoRecord, card: ModelCard | None, *, num_workers: int) -> float | None:
-    """Seconds until a video is completed, by the worker's own measurement of its speed.
-
-    From the GPU seconds of the jobs ahead, shared by all workers, and its own. None when nothing is known, or it has
-    ended. What runs now is left out: it ends sooner or later than a job ahead does, nobody knows which.
-    """
-    if record.is_terminal or card is None or num_workers == 0:
-        return None
-    own = _estimated_seconds(record, card)
-    if own is None:
-        return None
-    return (record.seconds_ahead or 0) / num_workers + own * (1 - record.percent / 100)
-
-
-def _estimated_seconds(record: VideoRecord, card: ModelCard) -> float | None:
-    request = record.request
-    return card.estimated_seconds(
-        width=request.width,
-        height=request.height,
-        num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps,
-        rows_per_step=request.rows_per_step,
-    )
 
 
 def _output(video: Link | None, thumbnail: Link | None, spritesheet: Link | None) -> Output | None:

@@ -17,12 +17,12 @@ from service.api.resources import (
     Video,
     VideoList,
     adjustments,
-    eta_seconds,
     shown_webhook,
     video_resource,
 )
 from service.errors import Conflict, NotSupported
 from service.jobs.cache import body_fingerprint
+from service.jobs.eta import eta_of
 from service.jobs.fleet import Fleet
 from service.jobs.record import State, SubmitKind, VideoRecord, Webhook
 from service.jobs.request import RequestedVideo, RequestedWebhook, parse, parse_remix
@@ -184,7 +184,7 @@ def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str, fleet:
         video_link=gateway.links.link(record, variant="video", base_url=base_url, now=now),
         thumbnail_link=gateway.links.link(record, variant="thumbnail", base_url=base_url, now=now),
         spritesheet_link=gateway.links.link(record, variant="spritesheet", base_url=base_url, now=now),
-        eta_seconds=None if record.is_terminal else remaining_seconds(record, fleet or gateway.store.fleet()),
+        eta=None if record.is_terminal else eta_of(record, fleet or gateway.store.fleet()),
     )
 
 
@@ -196,13 +196,6 @@ def _accepted_video(gateway: Gateway, order: Order, accepted: Accepted, *, base_
         return video
     webhook = _new_webhook(order.asked, order.webhook)
     return video.model_copy(update={"adjusted": adjustments(accepted.resolved), "webhook": webhook})
-
-
-def remaining_seconds(record: VideoRecord, fleet: Fleet) -> float | None:
-    """An estimate; None when nothing is known, or the video has ended."""
-    model = record.request.model
-    card = next((card for card in fleet.cards if card.id == model), None)
-    return eta_seconds(record, card, num_workers=fleet.num_workers(model))
 
 
 def _listed_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Video:

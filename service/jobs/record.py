@@ -348,6 +348,9 @@ class VideoRecord(Wire):
     seconds_ahead: float | None = None
     """Estimated GPU seconds of those jobs."""
 
+    num_running: int | None = None
+    """Jobs that workers hold while it waits; None when not waiting."""
+
     cached: bool = False
     """Answered from an earlier identical request's files."""
 

@@ -234,7 +234,7 @@ def _readable(answers: Mapping[str, str | None]) -> Iterator[VideoRecord]:
 
 
 def _readable_record(
-    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str] | None
+    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str, int] | None
 ) -> VideoRecord:
     try:
         return _record(video_id, video, job, place)
@@ -263,7 +263,7 @@ _Details = TypeAdapter(dict[str, Any])
 
 
 def _record(
-    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str] | None
+    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str, int] | None
 ) -> VideoRecord:
     """Put the public record together from what read.lua saw."""
     status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker = job
@@ -284,7 +284,7 @@ def _record(
         error = VideoError(code="job_removed", message="The job was removed from the queue. Submit it again.")
         return VideoRecord(**common, state=State.FAILED, error=error)
     is_started = status == "started"
-    num_ahead, seconds_ahead = place or (None, None)
+    num_ahead, seconds_ahead, num_running = place or (None, None, None)
     return VideoRecord(
         **common,
         state=State(phase or "started") if is_started else State.QUEUED,
@@ -296,6 +296,7 @@ def _record(
         attempt=int(num_retries or 0) + is_started,
         queue_position=num_ahead,
         seconds_ahead=seconds_ahead,
+        num_running=num_running,
         worker=worker or None,
     )
 

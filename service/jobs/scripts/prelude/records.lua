@@ -1,7 +1,7 @@
 -- What is known of videos, of the models and of the workers that live.
 
 -- As JSON, which is read faster than RESP: a video's hash, its job's live fields and, of a waiting one, the jobs before it
--- and their GPU seconds. Nothing of one that is gone.
+-- their GPU seconds and how many jobs run. Nothing of one that is gone.
 local function record_of(video_id)
   local video = call('HGETALL', video_key(video_id))
   if #video == 0 then return false end

@@ -95,7 +95,8 @@ local function all_waiting()
   return num_jobs, seconds
 end
 
--- Jobs before this one, and their GPU seconds: of its lane, and of the more urgent lanes of its checkpoint.
+-- Jobs before this one, and their GPU seconds: of its lane, and of the more urgent lanes of its
+-- checkpoint. And how many jobs run.
 local function place_of(job_id)
   local priority, fingerprint = lane_fields(job_id)
   local lane = lane_of(priority, fingerprint)
@@ -110,5 +111,5 @@ local function place_of(job_id)
     place = place + call('ZCARD', waiting_key(other))
     seconds = seconds + tonumber(call('HGET', WORK, other) or '0')
   end
-  return {place, stamp(seconds)}
+  return {place, stamp(seconds), call('ZCARD', LEASES)}
 end
