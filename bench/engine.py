@@ -47,8 +47,12 @@ def main() -> int:
         "overhead": lambda: overhead(ours),
     }
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*parts, []], default=list(parts))
-    return report(itertools.chain.from_iterable(parts[name]() for name in parser.parse_args().part))
+    # With `choices` Python 3.11 refuses the default.
+    parser.add_argument("part", nargs="*", metavar="PART", help=f"{', '.join(parts)}; without one all")
+    chosen = parser.parse_args().part or list(parts)
+    if unknown := [name for name in chosen if name not in parts]:
+        parser.error(f"there is no part {unknown[0]}; there are {', '.join(parts)}")
+    return report(itertools.chain.from_iterable(parts[name]() for name in chosen))
 
 
 def one_request(ours: Engine, stock: WanPipeline) -> Iterator[Figure]:

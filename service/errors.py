@@ -73,6 +73,10 @@ class NotSupported(InvalidRequest):
 class ModerationBlocked(InvalidRequest):
     code = "moderation_blocked"
 
+    def __init__(self, message: str, *, param: str, category: str) -> None:
+        super().__init__(message, param=param)
+        self.category = category
+
 
 class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
@@ -143,6 +147,10 @@ class KeyNotFound(NotFound):
 
 class EndpointNotFound(NotFound):
     code = "webhook_endpoint_not_found"
+
+
+class ReviewNotFound(NotFound):
+    code = "review_not_found"
 
 
 class DeliveryNotFound(NotFound):
@@ -232,6 +240,10 @@ class QueueFull(Unavailable):
 
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
+
+
+class FilterUnavailable(Unavailable):
+    code = "filter_unavailable"
 
 
 class NoModel(Unavailable):

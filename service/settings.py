@@ -194,6 +194,24 @@ class Settings(BaseSettings):
     prompt_extension_timeout_seconds: float = Field(10.0, ge=0.5, le=60)
     """Then a video is made of the prompt as it is."""
 
+    moderation_url: HttpAddress | None = None
+    """An OpenAI-compatible API, up to /v1, whose /moderations reads prompts beside the filter's own classifier."""
+
+    moderation_model: str = Field("", max_length=200)
+    moderation_key: SecretStr | None = None
+    moderation_timeout_seconds: float = Field(3.0, ge=0.1, le=60)
+    moderation_on_failure: Literal["refuse", "pass"] = "refuse"
+    """What becomes of a prompt while it does not answer: 503, or the filter's own word alone."""
+
+    review_approvals: int = Field(1, ge=1, le=2)
+    """How many people must approve what is held for review."""
+
+    review_seconds: float = Field(24 * 3600, ge=1)
+    """So long a video waits for a reviewer."""
+
+    review_timeout: Literal["reject", "approve"] = "reject"
+    """What becomes of it then."""
+
     content_producer: str = Field("wanserve", min_length=1, max_length=100)
     """Whom the label in every file names as its producer: a company's name or its code."""
 

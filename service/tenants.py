@@ -8,6 +8,7 @@ from redis import Redis
 from service.errors import Conflict, InvalidRequest, TenantNotFound
 from service.jobs.connection import redis_errors
 from service.jobs.record import Wire
+from service.moderation.policy import Policy
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -29,6 +30,9 @@ class Tenant(Wire):
 
     daily_gpu_seconds: float | None = Field(None, ge=0, le=1e9)
     """GPU time that it may use a day (UTC), estimated when a job is submitted and settled when it ends."""
+
+    moderation: Policy = Policy()
+    """What its prompts may ask for, and what a person looks at first."""
 
     @classmethod
     def checked(cls, **fields: object) -> "Tenant":

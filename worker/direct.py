@@ -8,7 +8,8 @@ from typing import Any
 from model.engine import Engine, Progress
 from service.jobs.record import VideoRequest, new_asset_id
 from service.jobs.request import parse, resolve
-from service.moderation.policy import check_prompts
+from service.moderation.filter import PromptFilter
+from service.moderation.policy import Policy
 from service.provenance.notary import Notary
 from worker.card import model_card
 from worker.generate import params_of
@@ -29,7 +30,8 @@ class Plan:
 def plan(engine: Engine, fields: Mapping[str, Any]) -> Plan:
     """Check and snap as the gateway does. fields: a request body. Raises InvalidRequest."""
     resolved = resolve(parse(fields), model_card(engine.card))
-    check_prompts(resolved.request.prompt, resolved.request.negative_prompt)
+    # What a service would hold for review is up to whoever sits here.
+    PromptFilter().check(resolved.request.prompt, resolved.request.negative_prompt, Policy())
     return Plan(resolved.request, resolved.changed)
 
 

@@ -7,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.audited import note_target
 from service.api.auth import WithAdmin
-from service.api.bodies import Fields, read_fields
+from service.api.bodies import Fields, read_fields, read_optional_fields
 from service.api.body_docs import body_docs
 from service.api.deps import WithGateway
 from service.api.problems import problem_docs
 from service.errors import Conflict, TenantNotFound
 from service.jobs.request import Number, Whole, validated
 from service.keys import DEFAULT_SCOPES, ApiKey, Scope
+from service.moderation.policy import Policy
 from service.tenants import NAME_PATTERN, Tenant
 
 router = APIRouter(prefix="/admin", tags=["admin"])
@@ -60,6 +61,7 @@ class TenantLimits(BaseModel):
     daily_gpu_seconds: Annotated[Number, Field(ge=0, le=1e9)] | None = Field(
         None, description="GPU time a day, from 00:00 UTC."
     )
+    moderation: Policy = Field(Policy(), description="What its prompts may ask for, and what is reviewed first.")
 
 
 class ShownKey(BaseModel):
@@ -120,7 +122,7 @@ def create_key(gateway: WithGateway, _admin: WithAdmin, fields: Annotated[Fields
     summary="Rotate an API key",
 )
 def rotate_key(
-    gateway: WithGateway, _admin: WithAdmin, key_id: str, fields: Annotated[Fields, Depends(read_fields)]
+    gateway: WithGateway, _admin: WithAdmin, key_id: str, fields: Annotated[Fields, Depends(read_optional_fields)]
 ) -> CreatedKey:
     """A new key that may do the same; the old one ends after the overlap."""
     asked = validated(Rotation, fields)

@@ -19,9 +19,11 @@ from service.api import (
     dashscope,
     files,
     models,
+    moderations,
     ops,
     pages,
     reference,
+    reviews,
     streams,
     usage,
     verify,
@@ -58,6 +60,7 @@ from service.jobs.garbage import Garbage
 from service.jobs.link import Link
 from service.jobs.queue import JobQueue
 from service.jobs.rescue import Rescue
+from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
 from service.keys import Keys
 from service.links import Links
@@ -65,6 +68,10 @@ from service.listen import address_of
 from service.logs import get_logger
 from service.loopback import asks_for_keys
 from service.metrics import GatewayMetrics
+from service.moderation.external import ExternalClassifier
+from service.moderation.filter import PromptFilter
+from service.moderation.policy import Scores
+from service.moderation.scoring import scores_of
 from service.prompt_extension import PromptExtension
 from service.rates import Rates
 from service.settings import Settings
@@ -85,6 +92,9 @@ DESCRIPTION = (
     "Text to video with Wan2.2, in the shape of the OpenAI Videos API. "
     "Everything lies under /v1; /videos also answers without it. /api/v1 speaks DashScope."
 )
+
+PARTS = (videos, content, streams, models, webhooks, files, batches, moderations, reviews, verify, usage, admin)
+"""Under /v1."""
 
 RESOLVE_SECONDS = 45.0
 """The system's resolver may take so long for a name; it knows no deadline."""
@@ -118,7 +128,7 @@ def create_app(settings: Settings) -> FastAPI:
             Exception: on_crash,
         },
     )
-    for part in (videos, content, streams, models, webhooks, files, batches, verify, usage, admin):
+    for part in PARTS:
         app.include_router(part.router, prefix="/v1")
     for part in (videos, content, streams):
         app.include_router(part.router, include_in_schema=False)
@@ -142,6 +152,7 @@ def _lifespan(
             closing(open_storage(settings)) as storage,
             open_probes(settings, redis_url) as probes,
             _extension(redis, settings, metrics) as extension,
+            _scores(settings) as scores,
         ):
             rules = ReceiverRules.of(settings)
             messenger = Messenger(Outbound(rules, timeout_seconds=settings.webhook_timeout_seconds))
@@ -165,6 +176,8 @@ def _lifespan(
                 trial=Trial(messenger),
                 files=Files(redis, storage),
                 batches=Batches(redis),
+                filter=PromptFilter(scores),
+                reviews=Reviews(redis, settings),
                 extension=extension,
                 audit=_audit_log(settings, metrics),
                 places=StreamPlaces(
@@ -193,6 +206,16 @@ def _extension(redis: Redis, settings: Settings, metrics: GatewayMetrics) -> Ite
     count = metrics.prompt_extensions.labels
     with closing(PromptExtension(redis, settings, on_outcome=lambda outcome: count(outcome).inc())) as extension:
         yield extension
+
+
+@contextmanager
+def _scores(settings: Settings) -> Iterator[Callable[[str], Scores]]:
+    """How prompts are read: by ourselves, and where settings name one by another classifier too."""
+    if settings.moderation_url is None:
+        yield scores_of
+        return
+    with closing(ExternalClassifier(settings)) as external:
+        yield lambda text: external.widen(text, scores_of(text))
 
 
 @contextmanager
@@ -233,6 +256,7 @@ def _chores(gateway: Gateway, redis: Redis) -> list[Chore]:
     rescue = Rescue(gateway.queue, gateway.store, Link(lease_seconds=settings.lease_seconds))
     return [
         Chore("expire", every_seconds=1.0, do=gateway.queue.expire),
+        Chore("end_overdue_reviews", every_seconds=10.0, do=gateway.reviews.end_overdue),
         Chore("sweep", every_seconds=2.0, do=sweeper.sweep),
         Chore("feed", every_seconds=1.0, do=_feeder(gateway, redis).feed),
         Chore("expire_files", every_seconds=60.0, do=gateway.files.expire),

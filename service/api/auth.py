@@ -95,5 +95,8 @@ WithReader = Annotated[Tenant, Security(Needs("read"))]
 WithCreator = Annotated[Tenant, Security(Needs("create"))]
 """The tenant of a caller who may submit, cancel and delete."""
 
+WithReviewer = Annotated[Tenant, Security(Needs("review"))]
+"""The tenant of a caller who may approve and reject."""
+
 WithAdmin = Annotated[Tenant, Security(NeedsAdminKey())]
 """The tenant of a caller who may make keys and set limits."""

@@ -15,10 +15,12 @@ from service.batches.batches import Batches
 from service.batches.files import Files
 from service.callers import Callers
 from service.jobs.queue import JobQueue
+from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
 from service.keys import Keys
 from service.links import Links
 from service.metrics import GatewayMetrics
+from service.moderation.filter import PromptFilter
 from service.prompt_extension import PromptExtension
 from service.rates import Rates
 from service.settings import Settings
@@ -56,6 +58,8 @@ class Gateway:
     places: StreamPlaces
     files: Files
     batches: Batches
+    filter: PromptFilter
+    reviews: Reviews
     extension: PromptExtension | None
     """None: not set up."""
 

@@ -12,8 +12,11 @@ from service.jobs.fleet import Fleet, FleetChanged
 from service.jobs.record import Submission, Submitted, Webhook, new_asset_id, new_job_id, new_video_id
 from service.jobs.request import RequestedVideo, ResolvedVideo, resolve
 from service.logs import get_logger
-from service.moderation.policy import check_prompts
+from service.moderation.policy import ALLOWED, Verdict
 from service.tenants import Tenant
+
+EVERYTHING = "everything"
+"""Why a video is reviewed where all are."""
 
 log = get_logger(__name__)
 
@@ -77,7 +80,7 @@ def _accepted_richer(gateway: Gateway, order: Order) -> Accepted | None:
             param="extend_prompt",
         )
     # Nothing that is refused here goes to a third party.
-    check_prompts(asked.prompt, asked.negative_prompt or "")
+    gateway.filter.check(asked.prompt, asked.negative_prompt or "", order.tenant.moderation)
     extended = gateway.extension.extend(asked.prompt) if asked.prompt.strip() else None
     if extended is None:
         return None
@@ -103,13 +106,14 @@ def _accepted(gateway: Gateway, order: Order) -> Accepted:
 def _submit(gateway: Gateway, order: Order, fleet: Fleet, *, is_fresh: bool) -> Accepted:
     card = fleet.card(order.asked.model)
     resolved = resolve(order.asked, card)
-    check_prompts(resolved.request.prompt, resolved.request.negative_prompt)
-    submission = _submission(order, resolved, card)
+    request, policy = resolved.request, order.tenant.moderation
+    verdict = gateway.filter.check(request.prompt, request.negative_prompt, policy)
+    submission = _submission(order, resolved, card, verdict)
     submitted = gateway.queue.submit(submission, fleet=None if is_fresh else fleet)
     return Accepted(submitted, resolved, fleet)
 
 
-def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard) -> Submission:
+def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict: Verdict) -> Submission:
     asked, request = order.asked, resolved.request
     return Submission(
         video_id=order.video_id,
@@ -122,6 +126,7 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard) -> Submi
         max_queued_by_tenant=order.tenant.max_queued,
         max_active_by_tenant=order.tenant.max_active,
         daily_gpu_seconds_of_tenant=order.tenant.daily_gpu_seconds,
+        review=None if verdict == ALLOWED else verdict.category or EVERYTHING,
         idempotency_key=order.idempotency_key,
         body_fingerprint=order.body_fingerprint,
         ignored=resolved.ignored,

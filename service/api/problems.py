@@ -10,9 +10,17 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.api.audited import note_code
+from service.api.audited import note_code, note_target
 from service.batches.batch import Refusal
-from service.errors import InvalidApiKey, InvalidRequest, NotFound, RangeNotSatisfiable, ServiceError, Unauthorized
+from service.errors import (
+    InvalidApiKey,
+    InvalidRequest,
+    ModerationBlocked,
+    NotFound,
+    RangeNotSatisfiable,
+    ServiceError,
+    Unauthorized,
+)
 
 ResponseDocs = dict[int | str, dict[str, Any]]
 """OpenAPI text by status."""
@@ -23,6 +31,11 @@ class ErrorBody(BaseModel):
     type: str = Field(examples=["invalid_request_error"])
     param: str | None = Field(None, description="The field at fault.", examples=["prompt"])
     code: str = Field(examples=["invalid_request"])
+    category: str | None = Field(
+        None,
+        description="Only with moderation_blocked: what was asked for.",
+        exclude_if=lambda category: category is None,
+    )
 
 
 class Problem(BaseModel):
@@ -36,8 +49,8 @@ MEANINGS = {
     400: "The request is wrong; `error.param` names the field.",
     401: "No API key came where one is needed, or one that is not known here or was revoked.",
     403: "A key without the scope for this, a cross-site request, or a link that is not valid or too old.",
-    404: "No such video, model, file, batch, webhook endpoint or delivery.",
-    409: "Not in this state of the video, file or batch.",
+    404: "No such video, model, file, batch, review, webhook endpoint or delivery.",
+    409: "Not in this state of the video, file, batch or review.",
     413: "The body is too large.",
     416: "The Range lies outside the file.",
     422: "The Idempotency-Key was used with another body.",
@@ -65,7 +78,13 @@ def problem_response(error: ServiceError) -> JSONResponse:
     """The reply for an error of ours."""
     return _response(
         error.http_status,
-        ErrorBody(message=error.message, type=_type_of(error.http_status), param=error.param, code=error.code),
+        ErrorBody(
+            message=error.message,
+            type=_type_of(error.http_status),
+            param=error.param,
+            code=error.code,
+            category=error.category if isinstance(error, ModerationBlocked) else None,
+        ),
         headers=error_headers(error),
     )
 
@@ -80,6 +99,8 @@ def problem_of(refusal: Refusal) -> Problem:
 async def on_service_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     note_code(error.code)
+    if isinstance(error, ModerationBlocked):
+        note_target("category", error.category)
     return problem_response(error)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.jobs.eta import Eta
-from service.jobs.record import Priority, State, VideoError, VideoRecord, Webhook
+from service.jobs.record import Priority, ReviewState, State, VideoError, VideoRecord, Webhook
 from service.jobs.request import ResolvedVideo
 from service.links import Link
 
@@ -24,6 +24,10 @@ class Output(BaseModel):
     thumbnail_url: str | None = None
     spritesheet_url: str | None = Field(None, description="Evenly spaced frames as one picture, four in a row.")
     expires_at: int | None = Field(None, description="Unix seconds; null for links that do not expire.")
+
+
+class Review(BaseModel):
+    state: ReviewState
 
 
 class Adjustment(BaseModel):
@@ -107,6 +111,7 @@ class Video(BaseModel):
     eta_seconds: float | None = Field(
         None, description="An estimate, until it is completed: the middle of a range. Null when unknown."
     )
+    review: Review | None = Field(None, description="A person looks at it before it is made; null for most videos.")
     priority: Priority = "standard"
     deadline_seconds: float | None = Field(None, description="From created_at on; it fails when not completed by then.")
     stage: str | None = Field(None, description="text, denoise, decode, encode or upload.")
@@ -181,6 +186,7 @@ def video_resource(
         metadata=record.metadata,
         file_name=record.file_name,
         queue_position=record.queue_position,
+        review=None if record.review is None else Review(state=record.review),
         eta_seconds=None if eta is None else round(eta.likely, 1),
         priority=record.priority,
         deadline_seconds=record.deadline_seconds,

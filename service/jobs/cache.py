@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.jobs.record import VideoRequest
-from service.moderation.policy import POLICY_VERSION
+from service.moderation.categories import POLICY_VERSION
 
 CACHE_VERSION = 1
 """Raise it when the same request gives another file: encoder settings, labels, upscaling."""

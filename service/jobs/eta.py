@@ -24,14 +24,14 @@ class Eta:
 
 
 def eta_of(record: VideoRecord, fleet: Fleet) -> Eta | None:
-    """None when nothing is known: no live worker, no measured speed, or the video has ended.
+    """None when nothing is known: no live worker, no measured speed, a reviewer must decide first, or it has ended.
 
     The GPU seconds of the jobs ahead and of those that run are shared by all workers of the model; its own are not.
     """
     model = record.request.model
     num_workers = fleet.num_workers(model)
     card = next((card for card in fleet.cards if card.id == model), None)
-    if record.is_terminal or card is None or num_workers == 0:
+    if record.is_terminal or record.review == "pending" or card is None or num_workers == 0:
         return None
     own = _own_seconds(record, card)
     if own is None:

@@ -9,7 +9,7 @@ from redis.commands.core import Script
 from redis.typing import EncodableT
 
 JOBS = "service.jobs"
-PRELUDES = ("keys", "waiting", "assets", "usage", "ends", "records")
+PRELUDES = ("keys", "waiting", "assets", "usage", "reviews", "ends", "records")
 """Each knows those before it."""
 
 

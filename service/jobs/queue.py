@@ -323,6 +323,8 @@ class JobQueue:
         if submission.uses_cache:
             scope = submission.tenant if self._settings.cache_scope == "tenant" else ""
             arguments["cache_key"] = cache_key(submission.request, fingerprint=submission.fingerprint, scope=scope)
+        if submission.review is not None:
+            arguments["review"] = submission.review
         if submission.max_queued_by_tenant is not None:
             arguments["max_depth_of_tenant"] = submission.max_queued_by_tenant
         if submission.max_active_by_tenant is not None:

@@ -320,6 +320,9 @@ class ProgressMessage(Wire):
     percent: int = 0
 
 
+ReviewState = Literal["pending", "approved", "rejected", "withdrawn"]
+
+
 class VideoRecord(Wire):
     """The public resource, put together from the video's own hash and its job's."""
 
@@ -350,6 +353,9 @@ class VideoRecord(Wire):
 
     num_running: int | None = None
     """Jobs that workers hold while it waits; None when not waiting."""
+
+    review: ReviewState | None = None
+    """Of the job that it follows; None of one that nobody had to look at."""
 
     cached: bool = False
     """Answered from an earlier identical request's files."""
@@ -437,6 +443,9 @@ class Submission(Wire):
 
     max_queued_by_tenant: int | None = None
     max_active_by_tenant: int | None = None
+    review: str | None = None
+    """Why a person must look at it before it is made: a category, or "everything". None: nobody must."""
+
     daily_gpu_seconds_of_tenant: float | None = None
     priority: Priority = "standard"
     deadline_seconds: float | None = None

@@ -266,7 +266,7 @@ def _record(
     video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str, int] | None
 ) -> VideoRecord:
     """Put the public record together from what read.lua saw."""
-    status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker = job
+    status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker, review = job
     common: dict[str, Any] = {
         "id": video_id,
         "job_id": video["job_id"],
@@ -274,12 +274,13 @@ def _record(
         "created_at": video["created_at"],
         "cached": video["kind"] == "cached",
         "tenant": video.get("tenant", DEFAULT_TENANT),
+        "review": review,
         **_Details.validate_json(video["details"]),
     }
     if "state" in video:
         attempt = 0 if claimed_at is None else int(num_retries or 0) + 1
         return _ended_record(common, video, claimed_at=claimed_at, percent=percent, attempt=attempt)
-    if status not in ("queued", "started"):
+    if status not in ("queued", "deferred", "started"):
         # An operator emptied the queue with RQ's own tools.
         error = VideoError(code="job_removed", message="The job was removed from the queue. Submit it again.")
         return VideoRecord(**common, state=State.FAILED, error=error)

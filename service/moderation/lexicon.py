@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, cast
 
-Language = Literal["en", "zh"]
+from service.moderation.categories import Category
+
+List = Literal["en", "zh", "pinyin"]
+"""The files beside this one. All but Chinese are read in whole words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Matches a text in which every part is found."""
 
-    category: str
+    category: Category
     parts: tuple[re.Pattern[str], ...]
 
     def matches(self, text: str) -> bool:
@@ -28,15 +31,19 @@ class Lexicon:
     allowed: re.Pattern[str]
     rules: tuple[Rule, ...]
 
-    def category_of(self, text: str) -> str | None:
+    def category_of(self, text: str) -> Category | None:
         """The first category that a normalised text falls into, if any."""
-        # What replaces an allowed phrase must not join its neighbours.
-        rest = self.allowed.sub(" | ", text)
+        rest = self.without_allowed(text)
         return next((rule.category for rule in self.rules if rule.matches(rest)), None)
+
+    def without_allowed(self, text: str) -> str:
+        """What is left of a normalised text without the phrases that are fine."""
+        # What replaces a phrase must not join its neighbours.
+        return self.allowed.sub(" | ", text)
 
 
 @cache
-def read_lexicon(language: Language) -> Lexicon:
+def read_lexicon(language: List) -> Lexicon:
     """From <language>.txt beside this file, which explains its own format."""
     groups: dict[str, str] = {}
     allowed: list[str] = []
@@ -48,11 +55,11 @@ def read_lexicon(language: Language) -> Lexicon:
             groups[section.removeprefix("group ")] = _expression(term, groups)
         else:
             parts = [re.compile(_pattern(part, groups, language)) for part in term.split(" & ")]
-            rules.append(Rule(section, tuple(parts)))
+            rules.append(Rule(cast(Category, section), tuple(parts)))
     return Lexicon(re.compile("|".join(allowed)), tuple(rules))
 
 
-def _lines(language: Language) -> Iterator[tuple[str, str]]:
+def _lines(language: List) -> Iterator[tuple[str, str]]:
     """Section and term of every line that holds one."""
     section = ""
     text = (files("service.moderation") / f"{language}.txt").read_text(encoding="utf-8")
@@ -68,7 +75,7 @@ def _lines(language: Language) -> Iterator[tuple[str, str]]:
                 yield section, term
 
 
-def _pattern(term: str, groups: dict[str, str], language: Language) -> str:
+def _pattern(term: str, groups: dict[str, str], language: List) -> str:
     expression = _expression(term, groups)
     return f"(?:{expression})" if language == "zh" else rf"(?<!\w)(?:{expression})(?!\w)"
 

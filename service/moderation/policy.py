@@ -1,64 +1,75 @@
-"""Which prompts are refused. Blocks only what is clear; knows no request and no HTTP."""
+"""What is done about a prompt, by its scores. Pure."""
 
-import unicodedata
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from service.errors import InvalidRequest, ModerationBlocked
-from service.moderation.lexicon import read_lexicon
-from service.moderation.normalise import han_reading, latin_readings, plain
+from pydantic import Field, model_validator
 
-POLICY_VERSION = 1
-"""Part of the cache key: raise it when the policy changes what may be shown."""
+from service.jobs.record import Wire
+from service.moderation.categories import CATEGORIES, Category
 
-LONGEST_WRITTEN_OUT = 12_000
-"""Characters. A single one can stand for eighteen, so that a prompt of legal length may be far longer to read."""
-
-REMEMBERED_TEXTS = 2048
-
-AVOIDABLE = frozenset({"sexual", "violence/graphic", "self-harm"})
-"""Naming these in a negative prompt asks to keep them out."""
-
-_WORDING = {
-    "sexual": "sexual content",
-    "sexual/minors": "sexual content with minors",
-    "violence/graphic": "graphic violence",
-    "hate": "hate",
-    "self-harm": "self-harm",
-    "extremism": "extremism",
-}
+Action = Literal["allow", "review", "block"]
+ReviewRule = Literal["flagged", "everything", "never"]
 
 
-def check_prompts(prompt: str, negative_prompt: str) -> None:
-    """Raises ModerationBlocked with the field as param. The message names the category, never the word.
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How much a text asks for each category, from 0 to 1."""
 
-    Raises InvalidRequest for what is too long once its ligatures are written out.
-    """
-    _refuse_overlong(prompt, param="prompt")
-    _refuse_overlong(negative_prompt, param="negative_prompt")
-    _refuse(category_of(prompt), param="prompt")
-    category = category_of(negative_prompt)
-    if category not in AVOIDABLE:
-        _refuse(category, param="negative_prompt")
+    by_category: Mapping[Category, float]
+    named: Category | None = None
+    """The category whose words it uses, if any: 1.0 there, and no classifier was asked."""
 
 
-@lru_cache(maxsize=REMEMBERED_TEXTS)
-def category_of(text: str) -> str | None:
-    """The category that a text clearly falls into, if any. Remembered: prompts are sent again, and defaults always."""
-    normal = plain(text)
-    english, chinese = read_lexicon("en"), read_lexicon("zh")
-    found = (english.category_of(reading) for reading in latin_readings(normal))
-    return next((category for category in found if category), chinese.category_of(han_reading(normal)))
+class Thresholds(Wire):
+    """From these scores on a prompt is held for review, and refused."""
+
+    review: float = Field(0.5, gt=0, le=1)
+    block: float = Field(0.8, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.review > self.block:
+            raise ValueError("review must not be above block")
+        return self
 
 
-def _refuse_overlong(text: str, *, param: str) -> None:
-    if len(unicodedata.normalize("NFKC", text)) > LONGEST_WRITTEN_OUT:
-        raise InvalidRequest(
-            f"{param} is longer than {LONGEST_WRITTEN_OUT} characters once its ligatures are written out.", param=param
-        )
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    action: Action
+    category: Category | None = None
+    """What decided it. None of an allowed text, and of one that is reviewed because everything is."""
 
 
-def _refuse(category: str | None, *, param: str) -> None:
-    if category is not None:
-        raise ModerationBlocked(
-            f"The {param.replace('_', ' ')} was refused: it asks for {_WORDING[category]}.", param=param
-        )
+ALLOWED = Verdict("allow")
+
+
+class Policy(Wire):
+    """A tenant's, or the service's own."""
+
+    thresholds: dict[Category, Thresholds] = Field(default_factory=dict)
+    """Of the categories that differ from the service's own."""
+
+    review: ReviewRule = "flagged"
+    """What a person looks at before it is made. Without reviewers ("never") what is flagged is refused."""
+
+    def judge(self, scores: Scores) -> Verdict:
+        """The gravest action that any category asks for. What sexualises minors is never left to a reviewer."""
+        held: Category | None = None
+        for category in ("sexual/minors", *CATEGORIES):
+            score, limits = scores.by_category[category], self.thresholds.get(category, Thresholds())
+            if score >= limits.block or (score >= limits.review and self._refuses(category)):
+                return Verdict("block", category)
+            if score >= limits.review:
+                held = held or category
+        if held is None and self.review != "everything":
+            return ALLOWED
+        return Verdict("review", held)
+
+    def flags(self, category: Category, score: float) -> bool:
+        """Whether a score is refused or held."""
+        return score >= self.thresholds.get(category, Thresholds()).review
+
+    def _refuses(self, category: Category) -> bool:
+        return category == "sexual/minors" or self.review == "never"

@@ -380,6 +380,7 @@ function makingStage(video) {
 }
 
 function placeInLine(video) {
+  if (video.review?.state === "pending") return "A reviewer looks at it first";
   switch (video.queue_position) {
     case null:
       return "Waiting";
@@ -391,6 +392,7 @@ function placeInLine(video) {
 }
 
 function timeLeft(video) {
+  if (video.review?.state === "pending") return "Held for review";
   return video.eta_seconds === null ? "Waiting for a worker" : `about ${duration(video.eta_seconds)} to go`;
 }
 

@@ -7,8 +7,9 @@ local job = call('HMGET', job_key(id), 'status', 'execution', 'origin', 'worker_
 if job[8] == call_id then return 'done' end
 if not job[5] then return 'missing' end
 if job[6] or job[7] then return 'ended' end
-if job[1] == 'queued' and action == 'requeue' then return 'waiting' end
-if job[1] == 'queued' then
+local is_waiting = job[1] == 'queued' or job[1] == 'deferred'
+if is_waiting and action == 'requeue' then return 'waiting' end
+if is_waiting then
   stop_waiting(id)
 else
   drop_execution(id, job[2], job[4], job[3])

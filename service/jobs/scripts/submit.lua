@@ -45,7 +45,7 @@ if args.cache_key then
   local twin = call('GET', flight_key(args.cache_key))
   if twin then
     local job = call('HMGET', job_key(twin), 'status', 'cancel')
-    if (job[1] == 'queued' or job[1] == 'started') and not job[2] then
+    if (job[1] == 'queued' or job[1] == 'deferred' or job[1] == 'started') and not job[2] then
       call('SADD', followers_key(twin), args.video_id)
       if job[1] == 'queued' then promote(twin, args.priority, args.weight) end
       create_video(twin, 'joined')
@@ -75,7 +75,11 @@ call('HSET', job_key(args.job_id), 'submitted_at', stamp(now), unpack(ARGV, 4))
 if args.cache_key then call('SET', flight_key(args.cache_key), args.job_id) end
 call('SADD', followers_key(args.job_id), args.video_id)
 reserve(args.job_id, args.tenant, args.cost)
-enqueue(args.job_id, {priority = args.priority, fingerprint = args.fingerprint, tenant = args.tenant, cost = args.cost,
-  submitted_at = now}, args.weight)
+if args.review then
+  open_review(args.job_id, args.tenant, args.weight, args.review)
+else
+  enqueue(args.job_id, {priority = args.priority, fingerprint = args.fingerprint, tenant = args.tenant, cost = args.cost,
+    submitted_at = now}, args.weight)
+end
 create_video(args.job_id, 'queued')
 return {'queued', args.video_id, record_of(args.video_id)}

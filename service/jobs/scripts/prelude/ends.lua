@@ -92,6 +92,7 @@ local function end_job(job_id, queue, state, outcome, asset_id, iso, seconds)
   settle(job_id, seconds)
   register_end(job_id, queue, state, iso)
   drop_checkpoint(job_id)
+  close_review(job_id, 'withdrawn', retention_of(job_id))
   end_followers(job_id, state, outcome, asset_id)
   land(call('HGET', job_key(job_id), 'cache_key'), job_id)
 end
@@ -153,7 +154,7 @@ local function give_up_video(video_id, state, outcome, iso)
   end_video(video_id, job_id, state, outcome, nil, retention_of(job_id))
   if call('SCARD', followers_key(job_id)) > 0 then return 'given_up' end
   local job = call('HMGET', job_key(job_id), 'status', 'origin', 'cache_key')
-  if job[1] == 'queued' then
+  if job[1] == 'queued' or job[1] == 'deferred' then
     stop_waiting(job_id)
     end_job(job_id, job[2], 'cancelled', cancelled_outcome(), nil, iso)
   elseif job[1] == 'started' then

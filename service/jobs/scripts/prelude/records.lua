@@ -7,7 +7,7 @@ local function record_of(video_id)
   if #video == 0 then return false end
   local job_id = call('HGET', video_key(video_id), 'job_id')
   local job = call('HMGET', job_key(job_id), 'status', 'origin', 'phase', 'stage', 'step', 'num_steps', 'percent',
-    'claimed_at', 'number_of_retries', 'worker_name')
+    'claimed_at', 'number_of_retries', 'worker_name', 'review')
   return cjson.encode({video, job, job[1] == 'queued' and place_of(job_id)})
 end
 

