@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.jobs.record import Wire
+from service.jobs.request import Number
 from service.moderation.categories import CATEGORIES, Category
 
 Action = Literal["allow", "review", "block"]
@@ -23,16 +24,10 @@ class Scores:
 
 
 class Thresholds(Wire):
-    """From these scores on a prompt is held for review, and refused."""
+    """From these scores on a prompt is held for review, and refused. With block at or below review nothing is held."""
 
-    review: float = Field(0.5, gt=0, le=1)
-    block: float = Field(0.8, gt=0, le=1)
-
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if self.review > self.block:
-            raise ValueError("review must not be above block")
-        return self
+    review: Number = Field(0.5, gt=0, le=1)
+    block: Number = Field(0.8, gt=0, le=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,8 @@ class Policy(Wire):
 
     def flags(self, category: Category, score: float) -> bool:
         """Whether a score is refused or held."""
-        return score >= self.thresholds.get(category, Thresholds()).review
+        limits = self.thresholds.get(category, Thresholds())
+        return score >= min(limits.review, limits.block)
 
     def _refuses(self, category: Category) -> bool:
         return category == "sexual/minors" or self.review == "never"

@@ -234,9 +234,12 @@ def test_a_policy_judges_by_its_thresholds(policy: Policy, given: Scores, verdic
     assert policy.judge(given) == verdict
 
 
-def test_a_threshold_for_review_above_the_one_that_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="review must not be above block"):
-        Thresholds(review=0.9, block=0.8)
+def test_with_block_below_review_nothing_is_held() -> None:
+    policy = Policy(thresholds={"hate": Thresholds(review=0.9, block=0.3)})
+
+    assert policy.judge(scores(hate=0.29)) == ALLOWED
+    assert policy.judge(scores(hate=0.3)) == Verdict("block", "hate")
+    assert policy.flags("hate", 0.3)
 
 
 def test_a_text_is_scored_once() -> None:

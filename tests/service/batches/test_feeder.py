@@ -91,7 +91,7 @@ def test_a_bad_line_is_an_error_of_its_own_and_stops_no_other(yard: Yard, left_b
 def test_a_refusal_by_moderation_is_an_error_of_its_line(yard: Yard, left_by: LeftBy) -> None:
     def submit(batch: Batch, request: BatchRequest) -> None:
         if request.custom_id == "bad":
-            raise ModerationBlocked("The prompt was refused.", param="prompt")
+            raise ModerationBlocked("The prompt was refused.", param="prompt", category="hate")
         yard.submit(batch, request)
 
     yard.feeder = yard.feeder_of(submit)
