@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report import Figure, report
+from service.moderation.normalise import readings_of
 from service.moderation.policy import Policy
 from service.moderation.scoring import category_named, scores_of
 
@@ -77,8 +78,9 @@ def _share(caught: dict[Prompt, bool], of: list[Prompt]) -> float:
 
 def _speed(chosen: list[Prompt]) -> Iterator[Figure]:
     scores_of("warm")
-    decided = [_milliseconds(prompt.text) for _ in range(ROUNDS) for prompt in chosen if category_named(prompt.text)]
-    read = [_milliseconds(prompt.text) for _ in range(ROUNDS) for prompt in chosen if not category_named(prompt.text)]
+    named = {prompt for prompt in chosen if category_named(readings_of(prompt.text))}
+    decided = [_milliseconds(prompt.text) for _ in range(ROUNDS) for prompt in chosen if prompt in named]
+    read = [_milliseconds(prompt.text) for _ in range(ROUNDS) for prompt in chosen if prompt not in named]
     yield Figure("p99 where the word lists decide", _p99(decided), "ms", 1, "at most")
     yield Figure("p99 of all", _p99([*decided, *read]), "ms", 25, "at most")
     yield Figure("median where the classifier decides", statistics.median(read), "ms")

@@ -148,6 +148,11 @@ def _wait_for(client: httpx.Client, video: dict[str, Any]) -> dict[str, Any]:
     deadline = time.monotonic() + VIDEO_SECONDS
     with tqdm(total=100, bar_format="{desc:11} |{bar:40}| {n:3.0f}%  {elapsed}", disable=None) as bar:
         while video["status"] in ("queued", "in_progress"):
+            if (video["review"] or {}).get("state") == "pending":
+                raise DemoFailed(
+                    f"the prompt filter holds {video['id']} for a reviewer. List what is held with "
+                    f"`curl {client.base_url.join('/v1/reviews')}` and POST to …/ID/approve, or try another prompt."
+                )
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{video['id']} is still {video['status']} after {VIDEO_SECONDS // 60} minutes.")
             bar.set_description_str(video["stage"] or video["status"])

@@ -183,9 +183,10 @@ def _watch(client: "VideosClient", video: "SeenVideo") -> "SeenVideo":
 
 
 def _draw(bar: Any, video: "SeenVideo") -> None:
+    held = "held for review" if video.is_held else None
     ahead = None if video.queue_position is None else f"{video.queue_position} ahead"
     left = None if video.eta_seconds is None else f"about {video.eta_seconds:.0f} s left"
-    bar.set_postfix_str(", ".join(part for part in (ahead, left) if part), refresh=False)
+    bar.set_postfix_str(", ".join(part for part in (held, ahead, left) if part), refresh=False)
     bar.set_description_str(video.status if video.has_ended else video.stage or video.status, refresh=False)
     bar.n = video.progress
     bar.refresh()

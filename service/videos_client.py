@@ -22,6 +22,10 @@ class Snapped(BaseModel):
     used: Any
 
 
+class SeenReview(BaseModel):
+    state: str
+
+
 class SeenVideo(BaseModel):
     """A video as a server shows it. What only wanserve sends may be missing; what it adds is kept."""
 
@@ -39,7 +43,13 @@ class SeenVideo(BaseModel):
     stage: str | None = None
     queue_position: int | None = None
     eta_seconds: float | None = None
+    review: SeenReview | None = None
     adjusted: dict[str, Snapped] = {}
+
+    @property
+    def is_held(self) -> bool:
+        """A reviewer looks at it first."""
+        return self.review is not None and self.review.state == "pending"
 
     @property
     def has_ended(self) -> bool:

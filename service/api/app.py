@@ -68,9 +68,9 @@ from service.listen import address_of
 from service.logs import get_logger
 from service.loopback import asks_for_keys
 from service.metrics import GatewayMetrics
+from service.moderation.classifier import shared_classifier
 from service.moderation.external import ExternalClassifier
 from service.moderation.filter import PromptFilter
-from service.moderation.policy import Scores
 from service.moderation.scoring import scores_of
 from service.prompt_extension import PromptExtension
 from service.rates import Rates
@@ -152,7 +152,7 @@ def _lifespan(
             closing(open_storage(settings)) as storage,
             open_probes(settings, redis_url) as probes,
             _extension(redis, settings, metrics) as extension,
-            _scores(settings) as scores,
+            _filter(settings) as prompt_filter,
         ):
             rules = ReceiverRules.of(settings)
             messenger = Messenger(Outbound(rules, timeout_seconds=settings.webhook_timeout_seconds))
@@ -176,7 +176,7 @@ def _lifespan(
                 trial=Trial(messenger),
                 files=Files(redis, storage),
                 batches=Batches(redis),
-                filter=PromptFilter(scores),
+                filter=prompt_filter,
                 reviews=Reviews(redis, settings),
                 extension=extension,
                 audit=_audit_log(settings, metrics),
@@ -209,13 +209,16 @@ def _extension(redis: Redis, settings: Settings, metrics: GatewayMetrics) -> Ite
 
 
 @contextmanager
-def _scores(settings: Settings) -> Iterator[Callable[[str], Scores]]:
-    """How prompts are read: by ourselves, and where settings name one by another classifier too."""
+def _filter(settings: Settings) -> Iterator[PromptFilter]:
+    """Of ourselves, and where settings name one of another classifier too. Raises StartupError."""
+    # Now: a missing part must not be found by the first prompt, nor its reader wait for it.
+    shared_classifier()
     if settings.moderation_url is None:
-        yield scores_of
+        yield PromptFilter()
         return
     with closing(ExternalClassifier(settings)) as external:
-        yield lambda text: external.widen(text, scores_of(text))
+        fallback = scores_of if settings.moderation_on_failure == "pass" else None
+        yield PromptFilter(lambda text: external.widen(text, scores_of(text)), fallback=fallback)
 
 
 @contextmanager

@@ -92,7 +92,9 @@ def problem_response(error: ServiceError) -> JSONResponse:
 def problem_of(refusal: Refusal) -> Problem:
     """The body that a request of a batch would have been answered with alone."""
     kind = _type_of(refusal.http_status)
-    error = ErrorBody(message=refusal.message, type=kind, param=refusal.param, code=refusal.code)
+    error = ErrorBody(
+        message=refusal.message, type=kind, param=refusal.param, code=refusal.code, category=refusal.category
+    )
     return Problem(error=error, detail=refusal.message)
 
 

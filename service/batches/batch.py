@@ -48,6 +48,9 @@ class Refusal(Wire):
     code: str
     message: str
     param: str | None = None
+    category: str | None = None
+    """Of what moderation refused."""
+
     http_status: int
 
 

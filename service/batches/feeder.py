@@ -15,6 +15,7 @@ from service.batches.results import Results
 from service.errors import (
     BudgetExceeded,
     InvalidRequest,
+    ModerationBlocked,
     NoModel,
     ObjectNotFound,
     QueueFull,
@@ -165,7 +166,10 @@ class BatchFeeder:
         except (Unavailable, TenantQueueFull, BudgetExceeded):
             raise
         except ServiceError as e:
-            refusal = Refusal(code=e.code, message=e.message, param=e.param, http_status=e.http_status)
+            category = e.category if isinstance(e, ModerationBlocked) else None
+            refusal = Refusal(
+                code=e.code, message=e.message, param=e.param, category=category, http_status=e.http_status
+            )
             return self._batches.note(batch.id, line, custom_id=custom_id, refusal=refusal)
         return self._batches.note(batch.id, line, custom_id=custom_id)
 

@@ -19,16 +19,18 @@ NOT_PIXELS = {"schema_version", "seconds"}
 """Fields of a request that change nothing in its file."""
 
 
-def cache_key(request: VideoRequest, *, fingerprint: str, scope: str = "") -> str:
+def cache_key(request: VideoRequest, *, fingerprint: str, scope: str = "", is_reviewed: bool = False) -> str:
     """SHA-256, hex, over everything that changes the file. fingerprint is the model card's.
 
-    scope: whose requests may share a result; a tenant, or everybody's.
+    scope: whose requests may share a result; a tenant, or everybody's. is_reviewed: a person looks at it first; what
+    nobody looked at answers no such request.
     """
     content = request.model_dump(mode="json", exclude=NOT_PIXELS)
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
     versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
-    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **content})
+    reviewed = {"is_reviewed": True} if is_reviewed else {}
+    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **reviewed, **content})
 
 
 def seed_of(request: VideoRequest) -> int:

@@ -321,8 +321,15 @@ class JobQueue:
             "retention": self._settings.retention_seconds,
         }
         if submission.uses_cache:
-            scope = submission.tenant if self._settings.cache_scope == "tenant" else ""
-            arguments["cache_key"] = cache_key(submission.request, fingerprint=submission.fingerprint, scope=scope)
+            is_reviewed = submission.review is not None
+            # A review is its tenant's own affair, and so is what comes of it.
+            is_own = is_reviewed or self._settings.cache_scope == "tenant"
+            arguments["cache_key"] = cache_key(
+                submission.request,
+                fingerprint=submission.fingerprint,
+                scope=submission.tenant if is_own else "",
+                is_reviewed=is_reviewed,
+            )
         if submission.review is not None:
             arguments["review"] = submission.review
         if submission.max_queued_by_tenant is not None:

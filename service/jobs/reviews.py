@@ -93,14 +93,13 @@ class Reviews:
         limit: int = 20,
     ) -> tuple[tuple[Review, ...], bool]:
         """A page, and whether there are more: pending ones the oldest first, decided ones the latest first."""
-        key, ids = (_PENDING if state == "pending" else _DECIDED), []
+        key = _PENDING if state == "pending" else _DECIDED
         everyone = cast("Sequence[str]", self._redis.zrange(key, 0, -1, desc=state == "decided"))
         start = 0 if after is None else next((i + 1 for i, name in enumerate(everyone) if name == after), len(everyone))
         found: list[Review] = []
         # In portions: of another tenant's there may be many.
         for begin in range(start, len(everyone), 100):
-            ids = list(everyone[begin : begin + 100])
-            found.extend(self._read(ids, tenant))
+            found.extend(self._read(everyone[begin : begin + 100], tenant))
             if len(found) > limit:
                 break
         return tuple(found[:limit]), len(found) > limit

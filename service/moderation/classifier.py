@@ -8,7 +8,6 @@ import importlib.util
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +19,7 @@ from tokenizers import Tokenizer
 from service.errors import StartupError
 from service.moderation.categories import CATEGORIES, Category
 from service.moderation.lexicon import read_lexicon
-from service.moderation.normalise import han_reading, latin_readings, plain
+from service.moderation.normalise import Readings
 
 Language = Literal["en", "zh"]
 WEIGHTS = Path(__file__).with_name("classifier.npz")
@@ -35,26 +34,22 @@ _NOT_HAN = re.compile(r"[^\u3400-\u9fff]+")
 _LETTERS = re.compile(r"[a-z]")
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the two halves of the classifier read of one text."""
+def latin_inputs(readings: Readings) -> tuple[str, ...]:
+    """What the English half reads: as it is and with every disguise off, without phrases that are fine.
 
-    latin: tuple[str, ...]
-    """As it is, and with its disguises taken off, without phrases that are fine. None where it has no Latin letters."""
+    None where no reading has a Latin letter.
+    """
+    first, last = readings.latin[0], readings.latin[-1]
+    if not _LETTERS.search(first):
+        return ()
+    return tuple(dict.fromkeys(read_lexicon("en").without_allowed(text) for text in (first, last)))
 
-    han: str
-    """Its Chinese characters, without such phrases. Empty where it has none."""
 
-
-def inputs_of(text: str) -> Inputs:
-    normal = plain(text)
-    latin: tuple[str, ...] = ()
-    if _LETTERS.search(normal):
-        readings, lexicon = latin_readings(normal), read_lexicon("en")
-        # The first one is the text as it is, the last one has every disguise off.
-        latin = tuple(dict.fromkeys(lexicon.without_allowed(reading) for reading in (readings[0], readings[-1])))
-    han = read_lexicon("zh").without_allowed(han_reading(normal)) if _HAN.search(normal) else ""
-    return Inputs(latin, _NOT_HAN.sub("|", han).strip("|"))
+def han_input(readings: Readings) -> str:
+    """What the Chinese half reads: the Chinese characters, without phrases that are fine."""
+    if not _HAN.search(readings.han):
+        return ""
+    return _NOT_HAN.sub("|", read_lexicon("zh").without_allowed(readings.han)).strip("|")
 
 
 def han_features(text: str) -> np.ndarray:
@@ -114,15 +109,13 @@ class Classifier:
             }
         self._embedder = Embedder()
 
-    def scores(self, text: str) -> Mapping[Category, float]:
+    def scores(self, readings: Readings) -> Mapping[Category, float]:
         """For each category how likely the text asks for it, 0 to 1."""
-        inputs = inputs_of(text)
         scored = [np.zeros(len(CATEGORIES))]
-        if inputs.latin:
-            pieces = [piece for reading in inputs.latin for piece in _pieces(reading)]
+        if pieces := [piece for text in latin_inputs(readings) for piece in _pieces(text)]:
             scored.extend(self._probabilities("en", self._embedder.embed(pieces)))
-        if inputs.han:
-            scored.extend(self._probabilities("zh", han_features(inputs.han)[None]))
+        if han := han_input(readings):
+            scored.extend(self._probabilities("zh", han_features(han)[None]))
         worst = np.max(scored, axis=0)
         return {category: float(score) for category, score in zip(CATEGORIES, worst, strict=True)}
 

@@ -1,7 +1,7 @@
 """A classifier of the operator's own, behind an OpenAI-compatible POST /moderations: asked after ours, which stays."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 
 class ExternalClassifier:
-    """Raises FilterUnavailable where it can't answer and settings say that nothing unread may pass."""
+    """One connection pool. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.moderation_url is not None
@@ -35,25 +35,18 @@ class ExternalClassifier:
             base_url=settings.moderation_url, headers=headers, timeout=settings.moderation_timeout_seconds
         )
         self._model = settings.moderation_model
-        self._on_failure: Literal["refuse", "pass"] = settings.moderation_on_failure
 
     def close(self) -> None:
         self._client.close()
 
     def widen(self, text: str, own: Scores) -> Scores:
-        """The higher of both scores, category by category."""
+        """The higher of both scores, category by category. Raises FilterUnavailable when it does not answer."""
         try:
             theirs = self._ask(text)
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as e:
             log.warning("moderation_unavailable", reason=f"{type(e).__name__}: {e}"[:200])
-            if self._on_failure == "refuse":
-                raise FilterUnavailable(
-                    "The prompt filter does not answer. Try again later.", retry_after_seconds=10
-                ) from e
-            return own
-        return Scores(
-            {category: max(score, theirs.get(category, 0.0)) for category, score in own.by_category.items()}, own.named
-        )
+            raise FilterUnavailable("The prompt filter does not answer: try later.", retry_after_seconds=10) from e
+        return Scores({category: max(score, theirs.get(category, 0.0)) for category, score in own.by_category.items()})
 
     def _ask(self, text: str) -> dict[Category, float]:
         body: dict[str, Any] = {"input": text}

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from service.errors import InvalidRequest, ModerationBlocked
+from service.errors import FilterUnavailable, InvalidRequest, ModerationBlocked
 from service.moderation.categories import WORDING
 from service.moderation.policy import ALLOWED, Policy, Scores, Verdict
 from service.moderation.scoring import scores_of
@@ -21,11 +21,15 @@ AVOIDABLE = frozenset({"sexual", "violence/graphic", "self-harm"})
 class PromptFilter:
     """Threads may share it. Texts are remembered: prompts are sent again, and default negative prompts always."""
 
-    def __init__(self, score: Callable[[str], Scores] = scores_of) -> None:
+    def __init__(
+        self, score: Callable[[str], Scores] = scores_of, *, fallback: Callable[[str], Scores] | None = None
+    ) -> None:
+        """fallback: what reads a text while score raises FilterUnavailable; None: nothing does."""
         self._score = lru_cache(maxsize=REMEMBERED_TEXTS)(score)
+        self._fallback = fallback
 
     def scores(self, text: str) -> Scores:
-        """Raises InvalidRequest for what is too long once its ligatures are written out."""
+        """Raises FilterUnavailable, and InvalidRequest for what is too long once its ligatures are written out."""
         return self._scores(text, param="input")
 
     def check(self, prompt: str, negative_prompt: str, policy: Policy) -> Verdict:
@@ -55,7 +59,12 @@ class PromptFilter:
                 f"{param} is longer than {LONGEST_WRITTEN_OUT} characters once its ligatures are written out.",
                 param=param,
             )
-        return self._score(text)
+        try:
+            return self._score(text)
+        except FilterUnavailable:
+            if self._fallback is None:
+                raise
+            return self._fallback(text)
 
 
 def _blocked(verdict: Verdict, *, param: str) -> ModerationBlocked:

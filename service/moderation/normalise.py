@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
 _LOOKALIKES = str.maketrans(
     "аеорсухіѕԁјһԛԝтмкнвɡαοερυνικ" + "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",
@@ -16,6 +17,22 @@ _STRETCHED = re.compile(r"([a-z])\1{2,}")
 _WORD = re.compile(r"[\w@$!|€]+")
 _LETTER = re.compile(r"[a-z]")
 _BETWEEN_HAN = re.compile(r"[\s._\-*+/~^·•|]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What a text may have been meant to say."""
+
+    latin: tuple[str, ...]
+    """As it is, then with one disguise after the other taken off."""
+
+    han: str
+    """Without what splits Chinese words."""
+
+
+def readings_of(text: str) -> Readings:
+    normal = plain(text)
+    return Readings(latin_readings(normal), han_reading(normal))
 
 
 def plain(text: str) -> str:

@@ -19,8 +19,6 @@ class Scores:
     """How much a text asks for each category, from 0 to 1."""
 
     by_category: Mapping[Category, float]
-    named: Category | None = None
-    """The category whose words it uses, if any: 1.0 there, and no classifier was asked."""
 
 
 class Thresholds(Wire):

@@ -1,6 +1,6 @@
 """Trains the classifier from the corpus beside it: `python -m service.moderation.train` writes classifier.npz.
 
-Deterministic: the same corpus and embedding model give the same file. Takes about a minute on two cores.
+Deterministic: the same corpus and embedding model give the same file. Takes half a minute on two cores.
 """
 
 import re
@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from service.moderation.categories import CATEGORIES
-from service.moderation.classifier import WEIGHTS, Embedder, Language, han_features, inputs_of
+from service.moderation.classifier import WEIGHTS, Embedder, Language, han_features, han_input, latin_inputs
+from service.moderation.normalise import readings_of
 
 EXPANSIONS_PER_LINE = 24
 """Of one corpus line at most: drawn, where its alternatives allow more."""
@@ -69,8 +70,8 @@ def _expand(template: str, random: Random, limit: int) -> list[str]:
 
 def _features(language: Language, texts: list[str]) -> np.ndarray:
     if language == "zh":
-        return np.stack([han_features(inputs_of(text).han) for text in texts])
-    embedder, read = Embedder(), [inputs_of(text).latin[0] for text in texts]
+        return np.stack([han_features(han_input(readings_of(text))) for text in texts])
+    embedder, read = Embedder(), [latin_inputs(readings_of(text))[0] for text in texts]
     return np.concatenate([embedder.embed(read[i : i + 64]) for i in range(0, len(read), 64)])
 
 

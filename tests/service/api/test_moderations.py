@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import FilterUnavailable
+from service.api.problems import problem_of
+from service.batches.batch import Refusal
+from service.errors import FilterUnavailable, ModerationBlocked
 from service.moderation.categories import CATEGORIES
 from service.moderation.external import ExternalClassifier
-from service.moderation.policy import Scores
+from service.moderation.filter import PromptFilter
+from service.moderation.policy import ALLOWED, Policy, Scores
 from service.settings import Settings
 
 NOTHING = Scores(dict.fromkeys(CATEGORIES, 0.0))
@@ -47,6 +50,12 @@ def test_a_refusal_names_its_category(client: httpx.Client) -> None:
     error = client.post("/v1/videos", json={"prompt": "hardcore porn"}).json()["error"]
     assert (error["code"], error["category"], error["param"]) == ("moderation_blocked", "sexual", "prompt")
     assert "category" not in client.post("/v1/videos", json={"prompt": ""}).json()["error"]
+
+
+def test_in_a_batch_too() -> None:
+    refusal = Refusal(code="moderation_blocked", message="No.", param="prompt", category="hate", http_status=400)
+    error = problem_of(refusal).model_dump()["error"]
+    assert (error["code"], error["category"]) == ("moderation_blocked", "hate")
 
 
 class Classifier(BaseHTTPRequestHandler):
@@ -109,8 +118,20 @@ def test_the_higher_score_of_both_counts(other: Any, make: Any) -> None:
 @pytest.mark.parametrize(
     "reply", [(500, {}), (200, b"no json"), (200, {"results": []}), (200, {"results": [{"category_scores": None}]})]
 )
-def test_while_it_does_not_answer_settings_decide(other: Any, make: Any, reply: tuple[int, Any]) -> None:
+def test_while_it_does_not_answer_nothing_passes_or_the_fallback_decides(
+    other: Any, make: Any, reply: tuple[int, Any]
+) -> None:
     other.reply = reply
-    assert make(moderation_on_failure="pass").widen("a text", NOTHING) == NOTHING
+    classifier = make()
+    strict = PromptFilter(lambda text: classifier.widen(text, NOTHING))
+    lenient = PromptFilter(lambda text: classifier.widen(text, NOTHING), fallback=lambda text: NOTHING)
+
     with pytest.raises(FilterUnavailable):
-        make().widen("a text", NOTHING)
+        strict.check("a text", "", Policy())
+    assert lenient.check("a text", "", Policy()) == ALLOWED
+
+    # What it did not read it reads as soon as it is back.
+    other.reply = reply_with(hate=0.9)
+    for prompt_filter in (strict, lenient):
+        with pytest.raises(ModerationBlocked):
+            prompt_filter.check("a text", "", Policy())

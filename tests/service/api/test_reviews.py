@@ -8,13 +8,14 @@ import pytest
 from redis import Redis
 
 from service.jobs.operations import Operations
+from service.jobs.queue import JobQueue
 from service.jobs.reviews import TIME_OUT, Reviews
 from service.jobs.store import VideoStore
 from service.keys import Keys
 from service.settings import Settings
 from service.tenants import Tenant, Tenants
 from tests.service.api.conftest import FakeWorker
-from tests.service.claims import events
+from tests.service.claims import MakeSubmission, events
 
 OpenAs = Callable[..., httpx.Client]
 
@@ -107,6 +108,39 @@ def test_twins_follow_one_review(acme: httpx.Client, worker: FakeWorker) -> None
     assert {acme.get(f"/v1/videos/{twin}").json()["status"] for twin in twins} == {"completed"}
     # What was approved need not be looked at again.
     assert acme.get(f"/v1/videos/{submit(acme)}").json()["cached"] is True
+
+
+def test_what_nobody_looked_at_answers_no_request_that_is_reviewed(
+    open_as: OpenAs, redis: Redis, worker: FakeWorker
+) -> None:
+    Tenants(redis).create(Tenant(name="late"))
+    before = open_as("late")
+    made = submit(before)
+    worker.finish()
+    assert before.get(f"/v1/videos/{made}").json()["status"] == "completed"
+    running = submit(before, "another piece")
+    worker.claim()
+
+    Tenants(redis).update(Tenant.model_validate({"name": "late", "moderation": {"review": "everything"}}))
+    # The gateway remembers a key's tenant for seconds, and has not seen this one.
+    after = open_as("late")
+    held = [submit(after), submit(after, "another piece")]
+
+    assert [after.get(f"/v1/videos/{video}").json()["review"] for video in held] == [{"state": "pending"}] * 2
+    assert running not in held
+    assert worker.claim_if_any() is None
+
+
+def test_tenants_that_share_a_cache_do_not_share_reviews(
+    redis: Redis, gateway_settings: Settings, submission: MakeSubmission
+) -> None:
+    queue = JobQueue(redis, gateway_settings.with_changes(cache_scope="global"))
+    for tenant in "ab":
+        queue.submit(submission("ball").model_copy(update={"tenant": tenant, "review": "everything"}))
+    reviews = Reviews(redis, gateway_settings)
+
+    assert [review.tenant for review in reviews.list()[0]] == ["a", "b"]
+    assert [len(review.video_ids) for review in reviews.list()[0]] == [1, 1]
 
 
 @pytest.mark.parametrize("how", ["cancel", "delete"])
