@@ -15,8 +15,8 @@ from bench.embedded_card import embedded_card
 from service.embedded.valkey import Valkey
 from service.jobs.connection import connect
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
+from service.jobs.submission import Submission
 from service.settings import Settings
 
 SHORT, LONG = 100, 100_000

@@ -19,8 +19,9 @@ from bench.running import address, wait_until
 from service.embedded import EmbeddedServers
 from service.embedded.process import free_ports
 from service.jobs.connection import connect
+from service.jobs.execution import Outcome
 from service.jobs.queue import JobQueue
-from service.jobs.record import Asset, AssetFile, Outcome, new_execution_id
+from service.jobs.record import Asset, AssetFile, new_execution_id
 from service.jobs.store import VideoStore
 from service.settings import Settings
 

@@ -22,9 +22,9 @@ from service.jobs.card import Cost, DefaultRange, Defaults, Limits, Measured, Mo
 from service.jobs.connection import connect
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.settings import Settings
 from service.storage import Storage, open_storage
 from service.sweeper import Sweeper

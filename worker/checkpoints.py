@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ObjectNotFound, Unavailable
+from service.jobs.execution import Signal
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import Signal, checkpoint_key
+from service.jobs.record import checkpoint_key
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from service.storage import Storage

@@ -9,7 +9,7 @@ import torch
 from model.errors import Cancelled, EngineError
 from model.frames import Frames
 from service.errors import QueueRefused, Unavailable
-from service.jobs.record import Outcome, Signal, Verdict
+from service.jobs.execution import Outcome, Signal, Verdict
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from worker.finish import DiskFull, Finished, Finisher

@@ -12,8 +12,9 @@ from typing import TypeVar
 from model.errors import Cancelled
 from model.frames import Frames
 from service.errors import Unavailable
+from service.jobs.execution import JobPayload, Signal
 from service.jobs.garbage import Garbage
-from service.jobs.record import Asset, AssetFile, JobPayload, Signal, object_key
+from service.jobs.record import Asset, AssetFile, object_key
 from service.logs import get_logger
 from service.provenance.manifest import Generation
 from service.provenance.notary import Notary

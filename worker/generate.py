@@ -9,7 +9,8 @@ from model.errors import InvalidState
 from model.frames import Frames
 from model.params import GenerationParams
 from model.request import Request
-from service.jobs.record import Progress, Signal, VideoRequest
+from service.jobs.execution import Progress, Signal
+from service.jobs.record import VideoRequest
 from worker.held import HeldJob
 from worker.media.previews import preview
 from worker.shutdown import Shutdown

@@ -1,6 +1,7 @@
 """A job that this worker has claimed, as its two threads see it."""
 
-from service.jobs.record import Claim, Progress, Signal, State
+from service.jobs.execution import Claim, Progress, Signal
+from service.jobs.record import State
 
 
 class HeldJob:

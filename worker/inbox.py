@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable, Collection
 
+from service.jobs.execution import Outcome, Reclaimed, Signal, Verdict
 from service.jobs.queue import JobQueue
-from service.jobs.record import Outcome, Reclaimed, Signal, Verdict, new_execution_id
+from service.jobs.record import new_execution_id
 from service.logs import get_logger
 from worker.held import HeldJob
 from worker.patience import insist

@@ -9,7 +9,7 @@ from functools import partial
 from model.engine import Engine
 from model.errors import Cancelled, InvalidState
 from service.errors import Unavailable
-from service.jobs.record import Signal
+from service.jobs.execution import Signal
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from worker.checkpoints import Checkpoints

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.jobs.record import ProgressMessage
+from service.jobs.execution import ProgressMessage
 from service.jobs.store import PROGRESS_CHANNEL
 from service.logs import get_logger
 

@@ -9,8 +9,9 @@ from service.api.deps import Gateway
 from service.errors import InvalidRequest, ModelNotFound, NoModel, ServiceError
 from service.jobs.card import ModelCard
 from service.jobs.fleet import Fleet, FleetChanged
-from service.jobs.record import Submission, Submitted, Webhook, new_asset_id, new_job_id, new_video_id
+from service.jobs.record import Webhook, new_asset_id, new_job_id, new_video_id
 from service.jobs.request import RequestedVideo, ResolvedVideo, resolve
+from service.jobs.submission import Submission, Submitted
 from service.logs import get_logger
 from service.moderation.policy import ALLOWED, Verdict
 from service.tenants import Tenant

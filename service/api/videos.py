@@ -24,8 +24,9 @@ from service.errors import Conflict, NotSupported
 from service.jobs.cache import body_fingerprint
 from service.jobs.eta import eta_of
 from service.jobs.fleet import Fleet
-from service.jobs.record import State, SubmitKind, VideoRecord, Webhook
+from service.jobs.record import State, VideoRecord, Webhook
 from service.jobs.request import RequestedVideo, RequestedWebhook, parse, parse_remix
+from service.jobs.submission import SubmitKind
 from service.webhooks.secret import checked_secret, new_secret
 
 POLL_AFTER_MS = 1000

@@ -29,24 +29,12 @@ from service.errors import (
 )
 from service.jobs.cache import cache_key
 from service.jobs.connection import SOCKET_TIMEOUT_SECONDS, redis_errors
+from service.jobs.execution import Checkpoint, Claim, JobPayload, Lease, Outcome, Progress, Reclaimed, Signal, Verdict
 from service.jobs.fleet import Fleet, FleetChanged
 from service.jobs.lua import load_script
 from service.jobs.memory import MemoryGauge
-from service.jobs.record import (
-    Checkpoint,
-    Claim,
-    JobPayload,
-    Lease,
-    Outcome,
-    Progress,
-    Reclaimed,
-    Signal,
-    Submission,
-    SubmitKind,
-    Submitted,
-    Verdict,
-)
 from service.jobs.store import VideoStore, record_of
+from service.jobs.submission import Submission, SubmitKind, Submitted
 from service.settings import Settings
 
 TASK = "worker.tasks.generate"

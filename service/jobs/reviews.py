@@ -13,8 +13,9 @@ from rq.utils import now, utcformat
 
 from service.errors import Conflict, ReviewNotFound
 from service.jobs.connection import redis_errors
+from service.jobs.execution import JobPayload
 from service.jobs.lua import load_script
-from service.jobs.record import JobPayload, ReviewState, Wire
+from service.jobs.record import ReviewState, Wire
 from service.settings import Settings
 
 _PENDING, _DECIDED = "wanserve:reviews", "wanserve:reviews-decided"

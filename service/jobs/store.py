@@ -13,9 +13,10 @@ from rq.utils import now, utcformat
 from service.errors import InvalidRequest, RecordUnreadable, VideoNotFound
 from service.jobs.card import ModelCard
 from service.jobs.connection import redis_errors
+from service.jobs.execution import Outcome
 from service.jobs.fleet import NO_FLEET, Fleet
 from service.jobs.lua import load_script, write_anyway
-from service.jobs.record import DEFAULT_TENANT, Outcome, State, VideoError, VideoRecord, VideoRequest, WorkerInfo
+from service.jobs.record import DEFAULT_TENANT, State, VideoError, VideoRecord, VideoRequest, WorkerInfo
 from service.logs import get_logger
 
 PROGRESS_CHANNEL = "wanserve:progress"

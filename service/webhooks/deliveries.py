@@ -16,8 +16,9 @@ from redis import Redis
 
 from service.errors import Conflict, DeliveryNotFound, InvalidRequest
 from service.jobs.connection import redis_errors
+from service.jobs.execution import Verdict
 from service.jobs.lua import load_script
-from service.jobs.record import EventType, Verdict, Wire
+from service.jobs.record import EventType, Wire
 from service.logs import get_logger
 from service.webhooks.endpoints import PACKAGE, Endpoint
 

@@ -8,8 +8,8 @@ import httpx
 
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
+from service.jobs.submission import Submission
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.journal import Deed, Entry, read_journals
 

@@ -15,8 +15,8 @@ from model.engine import Engine
 from model.errors import EngineError
 from model.request import Request
 from service.embedded.process import process_start
+from service.jobs.execution import Lease, Outcome, Signal, Verdict
 from service.jobs.queue import JobQueue
-from service.jobs.record import Lease, Outcome, Signal, Verdict
 from tests.chaos.journal import Deed, Journal
 from worker.cli import run_worker_command
 from worker.generate import Generation

@@ -12,9 +12,9 @@ import pytest
 from redis import Redis
 
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.settings import Settings
 from service.storage import Storage
 from tests.e2e import worker_child

@@ -4,16 +4,10 @@ from collections.abc import Callable
 
 from redis import Redis
 
+from service.jobs.execution import Claim, Lease, Outcome
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Asset,
-    AssetFile,
-    Claim,
-    Lease,
-    Outcome,
-    Submission,
-    new_execution_id,
-)
+from service.jobs.record import Asset, AssetFile, new_execution_id
+from service.jobs.submission import Submission
 from tests.conftest import FINGERPRINT
 
 MakeSubmission = Callable[..., Submission]

@@ -4,8 +4,9 @@ import pytest
 
 from service.jobs.card import ModelCard
 from service.jobs.eta import Eta, eta_of
+from service.jobs.execution import Progress
 from service.jobs.queue import JobQueue
-from service.jobs.record import Progress, WorkerInfo
+from service.jobs.record import WorkerInfo
 from service.jobs.store import VideoStore
 from tests.service.claims import MakeSubmission, claim
 

@@ -9,8 +9,9 @@ from service.errors import ModelNotFound, NoModel
 from service.jobs.card import ModelCard
 from service.jobs.fleet import FleetChanged
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission, WorkerInfo
+from service.jobs.record import WorkerInfo
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 
 MakeSubmission = Callable[..., Submission]
 

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from service.errors import Forbidden
-from service.jobs.record import Asset, AssetFile, State, Submission, VideoRecord
+from service.jobs.record import Asset, AssetFile, State, VideoRecord
+from service.jobs.submission import Submission
 from service.links import Links
 from service.settings import Settings
 from service.storage import open_storage

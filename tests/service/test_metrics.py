@@ -11,8 +11,9 @@ from service.embedded.process import free_ports
 from service.errors import StartupError
 from service.jobs.connection import connect
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission, new_execution_id
+from service.jobs.record import new_execution_id
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.metrics import GatewayMetrics, WorkerMetrics, serve_metrics
 from service.settings import Settings
 from tests.conftest import FINGERPRINT

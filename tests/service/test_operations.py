@@ -4,10 +4,11 @@ import pytest
 from redis import Redis
 
 from service.errors import Conflict, NotFound
+from service.jobs.execution import Outcome, Signal, Verdict
 from service.jobs.lua import load_script
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
-from service.jobs.record import Outcome, Signal, State, Verdict
+from service.jobs.record import State
 from service.jobs.store import VideoStore
 from tests.service.claims import MakeSubmission, claim, completed, events
 

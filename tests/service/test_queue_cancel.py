@@ -4,16 +4,11 @@ import pytest
 from redis import Redis
 
 from service.errors import VideoNotFound
+from service.jobs.execution import Outcome, Progress, Signal, Verdict
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Outcome,
-    Progress,
-    Signal,
-    State,
-    SubmitKind,
-    Verdict,
-)
+from service.jobs.record import State
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from tests.service.claims import MakeSubmission, claim, completed, events
 
 

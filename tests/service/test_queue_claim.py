@@ -4,9 +4,7 @@ import pytest
 from redis import Redis
 
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    new_execution_id,
-)
+from service.jobs.record import new_execution_id
 from service.jobs.store import VideoStore
 from tests.conftest import FINGERPRINT
 from tests.service.claims import OTHER_FINGERPRINT, MakeSubmission, claim, lapse

@@ -6,10 +6,12 @@ import pytest
 from redis import Redis
 
 from service.errors import ObjectNotFound, StorageUnavailable, VideoNotFound
+from service.jobs.execution import Outcome, Progress, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import Outcome, Progress, Signal, State, SubmitKind, Verdict, object_key
+from service.jobs.record import State, object_key
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from service.storage import Storage
 from service.sweeper import Sweeper
 from tests.service.claims import MakeSubmission, claim, completed, events, lapse

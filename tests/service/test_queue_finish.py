@@ -2,14 +2,11 @@
 
 from redis import Redis
 
+from service.jobs.execution import Outcome, Verdict
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Outcome,
-    State,
-    SubmitKind,
-    Verdict,
-)
+from service.jobs.record import State
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from tests.service.claims import MakeSubmission, claim, completed, events
 
 

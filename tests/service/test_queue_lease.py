@@ -2,16 +2,10 @@
 
 from redis import Redis
 
+from service.jobs.execution import Lease, Progress, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Lease,
-    Progress,
-    Signal,
-    State,
-    Verdict,
-    checkpoint_key,
-)
+from service.jobs.record import State, checkpoint_key
 from service.jobs.store import VideoStore
 from tests.service.claims import MakeSubmission, claim, completed, events, lapse
 

@@ -26,26 +26,14 @@ from redis import Redis
 
 from service.errors import BudgetExceeded, Conflict, NotFound, QueueFull, TenantQueueFull, VideoNotFound
 from service.jobs.card import ModelCard
+from service.jobs.execution import Claim, Lease, Outcome, Progress, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    PRIORITIES,
-    Asset,
-    AssetFile,
-    Claim,
-    Lease,
-    Outcome,
-    Priority,
-    Progress,
-    Signal,
-    Submission,
-    SubmitKind,
-    Verdict,
-    new_execution_id,
-)
+from service.jobs.record import PRIORITIES, Asset, AssetFile, Priority, new_execution_id
 from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission, SubmitKind
 from service.settings import Settings
 
 MAX_DEPTH = 6

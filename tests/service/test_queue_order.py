@@ -7,10 +7,12 @@ import pytest
 from redis import Redis
 
 from service.errors import TenantQueueFull
+from service.jobs.execution import Claim, Outcome
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
-from service.jobs.record import Claim, Outcome, Priority, SubmitKind, VideoRecord, new_execution_id
+from service.jobs.record import Priority, VideoRecord, new_execution_id
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from tests.conftest import FINGERPRINT
 from tests.service.claims import MakeSubmission, claim
 

@@ -7,13 +7,10 @@ from redis import Redis
 
 from service.errors import QueueFull, QueueUnavailable
 from service.jobs.connection import connect
+from service.jobs.execution import Signal, Verdict
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Signal,
-    SubmitKind,
-    Verdict,
-)
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from service.settings import Settings
 from tests.conftest import FINGERPRINT
 from tests.service.claims import MakeSubmission, claim, completed

@@ -7,11 +7,9 @@ from redis import Redis
 
 from service.errors import IdempotencyMismatch, QueueFull, ReplayedVideoDeleted
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    SubmitKind,
-    new_video_id,
-)
+from service.jobs.record import new_video_id
 from service.jobs.store import VideoStore
+from service.jobs.submission import SubmitKind
 from service.settings import Settings
 from tests.service.claims import MakeSubmission, claim, completed, events
 

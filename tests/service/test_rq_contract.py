@@ -13,9 +13,11 @@ from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
 from service.jobs.connection import connect_bytes
+from service.jobs.execution import Claim, Outcome
 from service.jobs.queue import TASK, JobQueue
-from service.jobs.record import Claim, Outcome, Submission, new_execution_id
+from service.jobs.record import new_execution_id
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.settings import Settings
 from tests.conftest import FINGERPRINT
 from tests.service.claims import events, lapse

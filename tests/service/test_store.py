@@ -9,18 +9,12 @@ from redis import exceptions as redis_exceptions
 
 from service.errors import InvalidRequest, ModelNotFound, NoModel, RecordUnreadable, VideoNotFound
 from service.jobs.card import ModelCard
+from service.jobs.execution import Outcome
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import (
-    Asset,
-    AssetFile,
-    Outcome,
-    State,
-    Submission,
-    WorkerInfo,
-    new_execution_id,
-)
+from service.jobs.record import Asset, AssetFile, State, WorkerInfo, new_execution_id
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from tests.conftest import FINGERPRINT
 
 MakeSubmission = Callable[..., Submission]

@@ -6,8 +6,9 @@ import pytest
 from redis import Redis
 
 from service.errors import BudgetExceeded, TenantQueueFull
+from service.jobs.execution import Outcome, Progress
 from service.jobs.queue import JobQueue
-from service.jobs.record import Outcome, Progress, Submission
+from service.jobs.submission import Submission
 from service.usage import DayUsage, Usage
 from tests.service.claims import MakeSubmission, claim, completed
 

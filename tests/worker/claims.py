@@ -1,7 +1,8 @@
 """Claims as the queue hands them out, for tests that need no queue; and running one to its end."""
 
 from model.params import GenerationParams
-from service.jobs.record import Claim, JobPayload, Lease, VideoRequest, new_asset_id, new_execution_id, new_job_id
+from service.jobs.execution import Claim, JobPayload, Lease
+from service.jobs.record import VideoRequest, new_asset_id, new_execution_id, new_job_id
 from worker.held import HeldJob
 from worker.runner import JobRunner
 

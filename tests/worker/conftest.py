@@ -11,8 +11,8 @@ from model.engine import Engine
 from service.jobs.card import Measured, ModelCard
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import Submission
 from service.jobs.request import parse, resolve
+from service.jobs.submission import Submission
 from service.metrics import WorkerMetrics
 from service.provenance.notary import Notary
 from service.settings import Settings

@@ -7,7 +7,7 @@ from model.engine import Engine
 from model.errors import Cancelled
 from model.frames import Frames
 from model.params import GenerationParams
-from service.jobs.record import Progress, Signal
+from service.jobs.execution import Progress, Signal
 from tests.worker.claims import claim_of
 from worker.generate import Generation
 from worker.held import HeldJob

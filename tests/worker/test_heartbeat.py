@@ -12,9 +12,10 @@ from rq import Worker
 
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect_bytes
+from service.jobs.execution import Signal
 from service.jobs.link import Link
 from service.jobs.queue import JobQueue
-from service.jobs.record import Signal, State, WorkerInfo, new_execution_id
+from service.jobs.record import State, WorkerInfo, new_execution_id
 from service.jobs.store import VideoStore
 from service.metrics import WorkerMetrics
 from service.settings import Settings

@@ -12,8 +12,9 @@ from PIL import Image
 
 from model.engine import Engine
 from model.request import Request
+from service.jobs.execution import Signal
 from service.jobs.queue import JobQueue
-from service.jobs.record import Signal, State
+from service.jobs.record import State
 from service.jobs.store import VideoStore
 from tests.worker.claims import run_to_end
 from tests.worker.watched import WatchedEngine

@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 from service.embedded import EmbeddedServers
 from service.errors import QueueUnavailable
 from service.jobs.card import ModelCard
+from service.jobs.execution import Lease, Outcome, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
-from service.jobs.record import Lease, Outcome, Signal, State, Verdict, new_execution_id
+from service.jobs.record import State, new_execution_id
 from service.jobs.store import VideoStore
 from service.metrics import WorkerMetrics
 from service.provenance.notary import Notary

@@ -13,8 +13,9 @@ from redis import Redis
 
 from model.engine import Engine
 from service.errors import ObjectNotFound
+from service.jobs.execution import Signal
 from service.jobs.queue import JobQueue
-from service.jobs.record import Signal, State
+from service.jobs.record import State
 from service.jobs.store import VideoStore
 from service.storage import Storage
 from service.sweeper import Sweeper

@@ -15,8 +15,9 @@ from model.errors import EngineError, InvalidParams, NotFinite, OutOfMemory
 from model.params import GenerationParams
 from model.request import Request
 from service.errors import ObjectNotFound, QueueRefused
+from service.jobs.execution import Lease, Outcome, Progress
 from service.jobs.queue import JobQueue
-from service.jobs.record import Lease, Outcome, Progress, State, VideoRecord, object_key
+from service.jobs.record import State, VideoRecord, object_key
 from service.jobs.store import VideoStore
 from service.metrics import STAGES
 from service.storage import Storage

@@ -18,8 +18,9 @@ from service.api.server import GatewayServer
 from service.embedded import EmbeddedServers
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect
+from service.jobs.execution import Claim, Outcome
 from service.jobs.queue import JobQueue
-from service.jobs.record import Asset, AssetFile, Claim, Outcome, WorkerInfo, new_execution_id, object_key
+from service.jobs.record import Asset, AssetFile, WorkerInfo, new_execution_id, object_key
 from service.jobs.store import VideoStore
 from service.listen import listen
 from service.settings import Settings

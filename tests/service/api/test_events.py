@@ -13,7 +13,8 @@ from redis import Redis
 
 from service.api.fanout import Fanout
 from service.jobs.card import ModelCard
-from service.jobs.record import Progress, ProgressMessage, State
+from service.jobs.execution import Progress, ProgressMessage
+from service.jobs.record import State
 from service.jobs.store import PROGRESS_CHANNEL, VideoStore
 from service.settings import Settings
 from tests.service.api.conftest import FakeWorker, serving

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from service.errors import ObjectNotFound
-from service.jobs.record import Progress, Signal
+from service.jobs.execution import Progress, Signal
 from tests.service.api.conftest import FakeWorker
 
 

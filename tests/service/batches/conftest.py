@@ -18,10 +18,12 @@ from service.batches.results import Results
 from service.embedded import EmbeddedServers
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect
+from service.jobs.execution import Outcome
 from service.jobs.queue import JobQueue
-from service.jobs.record import DEFAULT_TENANT, Outcome, Submission, new_execution_id
+from service.jobs.record import DEFAULT_TENANT, new_execution_id
 from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.settings import Settings
 from service.storage import Storage
 from tests.conftest import FINGERPRINT

@@ -9,9 +9,11 @@ from redis import Redis
 
 from service.embedded import EmbeddedServers
 from service.jobs.connection import connect
+from service.jobs.execution import Outcome
 from service.jobs.queue import JobQueue
-from service.jobs.record import EVENT_TYPES, EventType, Outcome, Submission, Webhook
+from service.jobs.record import EVENT_TYPES, EventType, Webhook
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
 from service.metrics import GatewayMetrics
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.dispatch import Dispatch

@@ -1,8 +1,5 @@
 """From a video's end to a receiver's answer: real Redis, real sockets."""
 
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 
 import openai
@@ -10,40 +7,19 @@ import pytest
 from redis import Redis
 from standardwebhooks import Webhook as StandardWebhook
 
-from service.errors import Conflict, DeliveryNotFound, QueueUnavailable
-from service.jobs.connection import connect
+from service.errors import Conflict, DeliveryNotFound
 from service.jobs.queue import JobQueue
 from service.jobs.record import DEFAULT_TENANT
 from service.jobs.store import VideoStore
-from service.webhooks.deliveries import HAND_ON_LIMIT, Deliveries, Delivery, DeliveryState, Settlement
+from service.webhooks.deliveries import HAND_ON_LIMIT, Deliveries, DeliveryState
 from service.webhooks.dispatch import Dispatch
-from service.webhooks.endpoints import Endpoint, Endpoints
+from service.webhooks.endpoints import Endpoints
 from service.webhooks.schedule import DELAYS_SECONDS
 from service.webhooks.secret import new_secret
 from tests.service.claims import MakeSubmission
 from tests.service.webhooks.conftest import EndVideo
 from tests.service.webhooks.receiver import HookReceiver, answer, endless_body, garbage, hang
-
-PassTime = Callable[[], None]
-MakeDispatch = Callable[..., Dispatch]
-
-
-def create(endpoints: Endpoints, url: str, **fields: object) -> Endpoint:
-    asked = {"name": "", "event_types": ("video.completed", "video.failed"), **fields}
-    return endpoints.create(tenant=DEFAULT_TENANT, url=url, **asked)  # type: ignore[arg-type]
-
-
-def only_delivery(deliveries: Deliveries, owner: str) -> Delivery:
-    [delivery] = deliveries.list(owner, tenant=DEFAULT_TENANT).deliveries
-    return delivery
-
-
-def deliver_all(dispatch: Dispatch) -> int:
-    """The number of deliveries that were claimed."""
-    num = 0
-    while dispatch.deliver_next():
-        num += 1
-    return num
+from tests.service.webhooks.steps import PassTime, create, deliver_all, only_delivery
 
 
 def test_what_arrives_verifies_and_is_the_whole_event(
@@ -318,263 +294,6 @@ def test_a_record_that_cannot_be_read_stops_neither_the_outbox_nor_the_dispatch(
     delivery = only_delivery(deliveries, broken)
     assert (delivery.state, delivery.num_attempts) == (DeliveryState.PENDING, 1)
     assert delivery.attempts[0].error == "The gateway failed; its log says why."
-
-
-class TestClaims:
-    """Whoever dies, and however many there are."""
-
-    def test_two_dispatchers_at_once_deliver_each_event_once(
-        self, make_dispatch: MakeDispatch, end_video: EndVideo, deliveries: Deliveries, receiver: HookReceiver
-    ) -> None:
-        videos = {end_video(f"ball {number}", url=receiver.url, is_handed_on=False) for number in range(20)}
-
-        def run() -> None:
-            deliveries.hand_on()
-            deliver_all(make_dispatch())
-
-        threads = [threading.Thread(target=run) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        while deliver_all(make_dispatch()):
-            pass
-
-        assert sorted(received.event["data"]["id"] for received in receiver.received) == sorted(videos)
-
-    def test_a_dispatcher_that_dies_between_claim_and_result_is_followed_by_another(
-        self,
-        dispatch: Dispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        receiver: HookReceiver,
-        wait_until: Callable[..., None],
-    ) -> None:
-        end_video(url=receiver.url)
-        dead = deliveries.take(token="of the dead", seconds=0.3)
-        assert dead is not None
-        assert not dispatch.deliver_next()
-
-        wait_until(dispatch.deliver_next, seconds=10)
-
-        assert len(receiver.received) == 1
-        assert not deliveries.settle(dead, Settlement(DeliveryState.DEAD, reason="late"))
-        assert only_delivery(deliveries, dead.delivery.owner).state is DeliveryState.DELIVERED
-
-    def test_a_dispatcher_that_is_killed_while_the_receiver_thinks_is_followed_by_another(
-        self,
-        dispatch: Dispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        receiver: HookReceiver,
-        redis_url: str,
-        wait_until: Callable[..., None],
-    ) -> None:
-        video_id = end_video(url=receiver.url)
-        receiver.behaviour = hang
-        child = subprocess.Popen([sys.executable, "-m", "tests.service.webhooks.dispatcher_child", redis_url])
-        wait_until(lambda: receiver.received)
-        child.kill()
-        child.wait()
-        receiver.behaviour = answer(200)
-
-        wait_until(dispatch.deliver_next)
-
-        assert len({received.headers["webhook-id"] for received in receiver.received}) == 1
-        assert len(receiver.received) == 2
-        assert only_delivery(deliveries, video_id).state is DeliveryState.DELIVERED
-
-    def test_calls_that_are_repeated_because_a_reply_was_lost_change_nothing(
-        self, end_video: EndVideo, deliveries: Deliveries, receiver: HookReceiver
-    ) -> None:
-        end_video("one", url=receiver.url)
-        end_video("two", url=receiver.url)
-        claimed = deliveries.take(token="t", seconds=60)
-        assert claimed is not None
-        assert deliveries.take(token="t", seconds=60) == claimed
-        settlement = Settlement(DeliveryState.DELIVERED)
-
-        assert deliveries.settle(claimed, settlement)
-        assert deliveries.settle(claimed, settlement)
-        other = deliveries.take(token="u", seconds=60)
-
-        assert other is not None
-        assert other.delivery.id != claimed.delivery.id
-
-    def test_events_are_handed_on_and_settled_at_maxmemory(
-        self,
-        dispatch: Dispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        receiver: HookReceiver,
-        limit_memory: Callable[[int], None],
-    ) -> None:
-        video_id = end_video(url=receiver.url, is_handed_on=False)
-        limit_memory(1)
-
-        assert deliveries.hand_on().num_events == 1
-        assert deliver_all(dispatch) == 1
-        assert only_delivery(deliveries, video_id).state is DeliveryState.DELIVERED
-
-    def test_without_redis_nothing_is_lost_and_the_error_is_clear(self) -> None:
-        with connect("redis://127.0.0.1:1/0") as nobody, pytest.raises(QueueUnavailable):
-            Deliveries(nobody).take(token="t", seconds=60)
-
-
-class TestTargets:
-    """A slow or dead receiver delays nobody else's events."""
-
-    def test_five_failures_in_a_row_open_the_breaker_and_one_success_closes_it(
-        self,
-        dispatch: Dispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        endpoints: Endpoints,
-        receiver: HookReceiver,
-        redis: Redis,
-        pass_time: PassTime,
-    ) -> None:
-        endpoint = create(endpoints, receiver.url)
-        receiver.behaviour = answer(500)
-        for number in range(8):
-            end_video(f"ball {number}")
-
-        assert deliver_all(dispatch) == 5
-        untried = [d for d in deliveries.list(endpoint.id, tenant=DEFAULT_TENANT).deliveries if not d.num_attempts]
-        assert len(untried) == 3
-        rests_until = float(redis.hget(f"wanserve:webhooks:breaker:{endpoint.id}", "rests_until"))
-        assert rests_until - redis.time()[0] == pytest.approx(30, abs=2)
-
-        pass_time()
-        assert deliver_all(dispatch) == 1
-        receiver.behaviour = answer(200)
-        pass_time()
-        assert deliver_all(dispatch) == 8
-
-    def test_while_the_breaker_is_open_one_attempt_at_a_time_tries_the_receiver(
-        self,
-        dispatch: Dispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        receiver: HookReceiver,
-        pass_time: PassTime,
-    ) -> None:
-        receiver.behaviour = answer(500)
-        for number in range(8):
-            end_video(f"ball {number}", url=receiver.url)
-        deliver_all(dispatch)
-        pass_time()
-
-        assert deliveries.take(token="first", seconds=60) is not None
-        assert deliveries.take(token="second", seconds=60) is None
-
-    def test_a_dead_receiver_with_a_long_queue_delays_no_other(
-        self, dispatch: Dispatch, end_video: EndVideo, receiver: HookReceiver
-    ) -> None:
-        with HookReceiver() as dead:
-            dead.behaviour = answer(500)
-            for number in range(30):
-                end_video(f"ball {number}", url=dead.url)
-            end_video("another", url=receiver.url)
-
-            for _ in range(2):
-                dispatch.deliver_next()
-
-        assert len(receiver.received) == 1
-
-    def test_a_slow_receiver_takes_four_threads_at_most(
-        self, end_video: EndVideo, deliveries: Deliveries, receiver: HookReceiver
-    ) -> None:
-        for number in range(9):
-            end_video(f"ball {number}", url=receiver.url)
-
-        claims = [deliveries.take(token=f"t{number}", seconds=60) for number in range(9)]
-
-        assert sum(claim is not None for claim in claims) == 4
-        assert claims[0] is not None
-        deliveries.settle(claims[0], Settlement(DeliveryState.DELIVERED))
-        assert deliveries.take(token="next", seconds=60) is not None
-
-    def test_what_a_breaker_held_back_for_four_days_is_given_up(
-        self,
-        make_dispatch: MakeDispatch,
-        end_video: EndVideo,
-        deliveries: Deliveries,
-        receiver: HookReceiver,
-        redis: Redis,
-    ) -> None:
-        video_id = end_video(url=receiver.url)
-
-        deliver_all(make_dispatch(clock=lambda: redis.time()[0] + 4 * 86400 + 60))
-
-        assert receiver.received == []
-        assert only_delivery(deliveries, video_id).reason == "Given up after 4 days."
-
-
-class TestEndpoints:
-    def test_while_a_secret_rotates_both_sign(
-        self, dispatch: Dispatch, end_video: EndVideo, endpoints: Endpoints, receiver: HookReceiver
-    ) -> None:
-        old = create(endpoints, receiver.url)
-        new = endpoints.rotate_secret(old.id, tenant=DEFAULT_TENANT, keeps_old=True)
-        end_video("one")
-        deliver_all(dispatch)
-        endpoints.rotate_secret(old.id, tenant=DEFAULT_TENANT, keeps_old=False)
-        end_video("two")
-        deliver_all(dispatch)
-
-        first, second = receiver.received
-        for secret in (old.secret, new.secret):
-            StandardWebhook(secret).verify(first.body, first.headers)
-        assert len(second.headers["webhook-signature"].split()) == 1
-
-    def test_a_day_after_the_rotation_the_old_secret_signs_no_more(self, endpoints: Endpoints) -> None:
-        endpoint = create(endpoints, "https://example.com/")
-        rotated = endpoints.rotate_secret(endpoint.id, tenant=DEFAULT_TENANT, keeps_old=True)
-
-        assert rotated.secrets(now=rotated.updated_at + 86_300) == (rotated.secret, endpoint.secret)
-        assert rotated.secrets(now=rotated.updated_at + 86_500) == (rotated.secret,)
-
-    def test_a_deleted_endpoint_leaves_nothing_in_redis(
-        self, dispatch: Dispatch, end_video: EndVideo, endpoints: Endpoints, receiver: HookReceiver, redis: Redis
-    ) -> None:
-        receiver.behaviour = answer(500)
-        endpoint = create(endpoints, receiver.url)
-        end_video()
-        deliver_all(dispatch)
-
-        endpoints.delete(endpoint.id, tenant=DEFAULT_TENANT)
-
-        assert [key for key in redis.scan_iter("*endpoint*") if endpoint.id in key] == []
-        assert list(redis.scan_iter("wanserve:delivery:*")) == []
-        assert redis.zcard("wanserve:webhooks:targets") == 0
-
-    def test_a_secret_is_in_no_repr(self, endpoints: Endpoints) -> None:
-        endpoint = create(endpoints, "https://example.com/")
-
-        assert endpoint.secret not in repr(endpoint)
-
-    def test_only_the_newest_thousand_that_ended_are_kept(
-        self,
-        endpoints: Endpoints,
-        deliveries: Deliveries,
-        end_video: EndVideo,
-        dispatch: Dispatch,
-        redis: Redis,
-        receiver: HookReceiver,
-    ) -> None:
-        endpoint = create(endpoints, receiver.url)
-        began = redis.time()[0] - 86_400
-        for number in range(1000):
-            redis.zadd(f"wanserve:deliveries:{endpoint.id}:delivered", {f"delivery_{number}": began + number})
-            redis.zadd(f"wanserve:deliveries:{endpoint.id}:all", {f"delivery_{number}": began + number})
-        end_video()
-
-        deliver_all(dispatch)
-
-        for state in ("all", "delivered"):
-            kept = redis.zrange(f"wanserve:deliveries:{endpoint.id}:{state}", 0, -1)
-            assert (len(kept), kept[0]) == (1000, "delivery_1")
 
 
 def test_a_job_that_many_follow_tells_each_of_them(
