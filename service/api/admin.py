@@ -3,16 +3,16 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api.audited import note_target
 from service.api.auth import WithAdmin
-from service.api.bodies import Fields, read_fields, read_optional_fields
+from service.api.bodies import Fields, read_fields, read_fields_if_any
 from service.api.body_docs import body_docs
 from service.api.deps import WithGateway
 from service.api.problems import problem_docs
 from service.errors import Conflict, TenantNotFound
-from service.jobs.request import Number, Whole, validated
+from service.jobs.request import Number, Whole, listed, validated
 from service.keys import DEFAULT_SCOPES, ApiKey, Scope
 from service.moderation.policy import Policy
 from service.tenants import NAME_PATTERN, Tenant
@@ -32,8 +32,8 @@ TenantName = Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]
 class NewKey(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tenant: str = Field(description="Of a tenant that exists: PUT /v1/admin/tenants/{name} makes one.")
-    scopes: list[Scope] = Field(list(DEFAULT_SCOPES), min_length=1)
+    tenant: str = Field(min_length=1, description="Of a tenant that exists: PUT /v1/admin/tenants/{name} makes one.")
+    scopes: Annotated[list[Scope], BeforeValidator(listed)] = Field(list(DEFAULT_SCOPES), min_length=1)
     lifetime_seconds: Annotated[Whole, Field(ge=60, le=LONGEST_SECONDS)] | None = Field(
         None, description="Null: it lasts."
     )
@@ -122,7 +122,7 @@ def create_key(gateway: WithGateway, _admin: WithAdmin, fields: Annotated[Fields
     summary="Rotate an API key",
 )
 def rotate_key(
-    gateway: WithGateway, _admin: WithAdmin, key_id: str, fields: Annotated[Fields, Depends(read_optional_fields)]
+    gateway: WithGateway, _admin: WithAdmin, key_id: str, fields: Annotated[Fields, Depends(read_fields_if_any)]
 ) -> CreatedKey:
     """A new key that may do the same; the old one ends after the overlap."""
     asked = validated(Rotation, fields)

@@ -38,6 +38,9 @@ TEXT_FIELDS = ("prompt", "negative_prompt")
 WRAPPERS = ("extra_body", "extra_params")
 """Objects whose members other servers read as if they stood at the top."""
 
+LIST_FIELDS = frozenset({"scopes", "events", "event_types", "input"})
+"""Of several values: forms send the name again for each."""
+
 _NAME = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 
 
@@ -61,16 +64,9 @@ async def read_fields(request: Request) -> Fields:
     return legal(fields)
 
 
-async def read_optional_fields(request: Request) -> Fields:
-    """As read_fields(), and no fields where no body comes."""
-    headers = request.headers
-    if (
-        "content-type" not in headers
-        and headers.get("content-length", "0") == "0"
-        and "transfer-encoding" not in headers
-    ):
-        return {}
-    return await read_fields(request)
+async def read_fields_if_any(request: Request) -> Fields:
+    """As read_fields(), of a body that may be left out."""
+    return await read_fields(request) if "content-type" in request.headers else {}
 
 
 def legal(fields: Fields) -> Fields:
@@ -121,9 +117,12 @@ def parse_urlencoded(body: bytes) -> Fields:
 def nested(pairs: Iterable[tuple[str, str]]) -> Fields:
     """Form fields with their brackets undone: a[b]=1 is {"a": {"b": "1"}}, a[]=1 is {"a": ["1"]}.
 
+    Of a name that comes again the last value counts, but in LIST_FIELDS, where it makes a list.
+
     Empty values are left out: a form sends them for what was not filled in. Raises InvalidRequest.
     """
     fields: Fields = {}
+    repeated: dict[str, list[Any]] = {}
     for name, text in pairs:
         found = _NAME.match(name)
         if found is None:
@@ -134,7 +133,11 @@ def nested(pairs: Iterable[tuple[str, str]]) -> Fields:
             continue
         path = [found[1], *re.findall(r"\[([^\[\]]*)\]", found[2])]
         value = text if path[0] in TEXT_FIELDS else _from_json_text(text)
-        _put(fields, path, value)
+        if name in LIST_FIELDS and name in fields:
+            fields[name] = repeated.setdefault(name, [fields[name]])
+            repeated[name].append(value)
+        else:
+            _put(fields, path, value)
     return fields
 
 

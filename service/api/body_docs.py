@@ -17,9 +17,17 @@ def body_docs(
     """The `openapi_extra` of a route whose body holds these fields, in any of the encodings."""
     schema = inlined(kind.model_json_schema())
     examples = {} if example is None else {"examples": {"usual": {"value": example}}}
-    content = {form: {"schema": form_schema(schema), **examples} for form in FORMS}
+    in_forms = {"schema": form_schema(schema), **examples}
+    if objects := [name for name, member in schema["properties"].items() if _is_object(member)]:
+        # As JSON text: there is no other way that says how deep a member lies.
+        in_forms["encoding"] = {name: {"contentType": "application/json"} for name in objects}
+    content = dict.fromkeys(FORMS, in_forms)
     content["application/json"] = {"schema": schema, **examples}
     return {"requestBody": {"required": is_required, "content": content}}
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    return any(part.get("type") == "object" for part in (schema, *schema.get("anyOf", ())))
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ router = APIRouter(tags=["moderations"])
 MODEL = "wanserve-prompt-filter"
 MAX_INPUTS = 32
 
-Input = Annotated[Text, Field(max_length=LONGEST_WRITTEN_OUT)]
+Input = Annotated[Text, Field(min_length=1, max_length=LONGEST_WRITTEN_OUT)]
 
 
 class ModerationRequest(BaseModel):

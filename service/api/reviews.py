@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import WithReviewer, caller_of
-from service.api.bodies import Fields, read_fields, read_optional_fields
+from service.api.bodies import Fields, read_fields, read_fields_if_any
 from service.api.body_docs import body_docs
 from service.api.deps import WithGateway, gateway_in
 from service.api.problems import problem_docs
@@ -112,7 +112,7 @@ def approve_review(
     whose: Whose,
     who: Who,
     review_id: str,
-    fields: Annotated[Fields, Depends(read_optional_fields)],
+    fields: Annotated[Fields, Depends(read_fields_if_any)],
 ) -> ShownReview:
     """Its videos wait for a worker from now on; where two must approve, after the second one."""
     asked = validated(Approval, fields)

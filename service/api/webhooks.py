@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.audited import note_target
 from service.api.auth import WithCreator, WithReader
-from service.api.bodies import Fields, read_fields
+from service.api.bodies import Fields, read_fields, read_fields_if_any
 from service.api.body_docs import body_docs
 from service.api.deps import WithGateway
 from service.api.problems import problem_docs
@@ -40,14 +40,7 @@ Name = Annotated[Text, Field(max_length=128)]
 After = Annotated[str | None, Query(description="The last id of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 WithFields = Annotated[Fields, Depends(read_fields)]
-
-
-async def fields_if_any(request: Request) -> Fields:
-    """Of a body that may be left out."""
-    return await read_fields(request) if "content-type" in request.headers else {}
-
-
-WithFieldsIfAny = Annotated[Fields, Depends(fields_if_any)]
+WithFieldsIfAny = Annotated[Fields, Depends(read_fields_if_any)]
 
 
 class NewEndpoint(BaseModel):

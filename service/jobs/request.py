@@ -73,12 +73,12 @@ Flag = Annotated[
 ]
 
 
-def _listed(value: object) -> object:
-    """A form that has one event sends it alone."""
+def listed(value: object) -> object:
+    """For fields with several values: a form that has one sends it alone."""
     return [value] if isinstance(value, str) else value
 
 
-EventTypes = Annotated[tuple[EventType, ...], BeforeValidator(_listed), Field(min_length=1)]
+EventTypes = Annotated[tuple[EventType, ...], BeforeValidator(listed), Field(min_length=1)]
 
 
 class RequestedWebhook(BaseModel):

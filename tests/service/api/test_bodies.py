@@ -48,6 +48,12 @@ def test_the_last_of_equal_fields_wins() -> None:
     assert nested([("seed", "1"), ("seed", "2")]) == {"seed": "2"}
 
 
+def test_a_field_of_several_values_may_come_once_for_each() -> None:
+    pairs = [("scopes", "read"), ("seed", "1"), ("scopes", "create"), ("scopes", "review")]
+    assert nested(pairs) == {"scopes": ["read", "create", "review"], "seed": "1"}
+    assert nested([("scopes", "read")]) == {"scopes": "read"}
+
+
 def test_urlencoded_text_is_decoded_as_utf8() -> None:
     assert parse_urlencoded(b"prompt=%E7%BA%A2%E7%90%83+%2B1&seed=3") == {"prompt": "红球 +1", "seed": "3"}
 
