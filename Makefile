@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PROMPT ?= a red ball bouncing on a blue background
+# Of pytest. Each starts servers of its own and computes on one thread.
+PROCESSES ?= 2
 # PyTorch from another index, e.g. make demo TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -22,8 +24,9 @@ demo: $(READY) ## environment, servers, one video of PROMPT, and everything stay
 up: $(READY) ## start everything that is not configured: Redis, S3, gateway, worker
 	$(VENV)/bin/wanserve up --port $(PORT)
 
-test: $(READY) $(OLD_SDK)/.ready ## every test that needs no GPU
-	$(VENV)/bin/python -m pytest -m "not gpu" $(ARGS)
+test: export OMP_NUM_THREADS = 1
+test: $(READY) $(OLD_SDK)/.ready ## every test that needs no GPU, in PROCESSES (2) side by side; ARGS="-k queue"
+	$(VENV)/bin/python -m pytest -m "not gpu" -n $(PROCESSES) --dist loadfile $(ARGS)
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS)

@@ -1,5 +1,6 @@
 """Data-parallel training on CPU cores: one single-thread process a core, gradients averaged over gloo."""
 
+import multiprocessing
 import os
 import random
 import socket
@@ -10,9 +11,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 NUM_RANKS = 2
+# Imported once by the server that ranks fork from: it takes longer than a stage's start.
+multiprocessing.set_forkserver_preload(
+    ["diffusers.models.transformers", "diffusers.models.autoencoders", "transformers"]
+)
 
 
 def run_ranks(train: Callable[..., None], *args: object) -> None:
@@ -20,7 +25,7 @@ def run_ranks(train: Callable[..., None], *args: object) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(_enter, args=(train, port, args), nprocs=NUM_RANKS)
+    start_processes(_enter, args=(train, port, args), nprocs=NUM_RANKS, start_method="forkserver")
 
 
 def _enter(rank: int, train: Callable[..., None], port: int, args: tuple[object, ...]) -> None:
