@@ -46,7 +46,8 @@ def compile_blocks(transformers: Iterable[WanTransformer3DModel], *, trial: Call
     """Compiles every block; trial() runs each expert once. Where compiling fails they run uncompiled."""
     experts = list(transformers)
     for transformer in experts:
-        transformer.compile_repeated_blocks()
+        for block in transformer.blocks:
+            block.compile()
     try:
         trial()
     except (TorchDynamoException, RuntimeError, OSError, EngineError) as e:

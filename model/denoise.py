@@ -9,6 +9,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTimeTextImageEmbedding
+from torch import nn
 from torch.nn import functional as F
 
 from model.text import TextKeysValues
@@ -116,10 +117,9 @@ class SelfAttention:
         attention_mask: None,
         rotary_emb: torch.Tensor,
     ) -> torch.Tensor:
-        heads = (attn.heads, -1)
-        query = _rotate(attn.norm_q(attn.to_q(hidden_states)).unflatten(2, heads), rotary_emb)
-        key = _rotate(attn.norm_k(attn.to_k(hidden_states)).unflatten(2, heads), rotary_emb)
-        value = attn.to_v(hidden_states).unflatten(2, heads)
+        query = _rotate(attn.to_q(hidden_states), attn.norm_q, heads=attn.heads, rotary=rotary_emb)
+        key = _rotate(attn.to_k(hidden_states), attn.norm_k, heads=attn.heads, rotary=rotary_emb)
+        value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
         attended = dispatch_attention_fn(
             query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
         )
@@ -141,12 +141,40 @@ class CrossAttention:
         rotary_emb: None,
     ) -> torch.Tensor:
         key, value, bias = encoder_hidden_states
-        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+        query = _normalise(attn.to_q(hidden_states), attn.norm_q).unflatten(2, (attn.heads, -1)).transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return attn.to_out[0](attended.transpose(1, 2).flatten(2, 3))
 
 
-def _rotate(features: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
+def _rotate(features: torch.Tensor, norm: nn.RMSNorm, *, heads: int, rotary: torch.Tensor) -> torch.Tensor:
+    """Normalised over all heads, b s d, then rotated: b s heads head_dim."""
+    if not _is_slow_at_norms(features):
+        # By the same name, so that what was normalised does not stay in memory.
+        features = norm(features)
+        return _product(features.unflatten(2, (heads, -1)), rotary)
+    # The table is smaller than the features by the number of heads: scaling it saves a pass over them.
+    scaled = rotary * _inverse_size(features, norm)[..., None]
+    return _product((features * norm.weight).unflatten(2, (heads, -1)), scaled)
+
+
+def _normalise(features: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
+    if not _is_slow_at_norms(features):
+        return norm(features)
+    return features * _inverse_size(features, norm) * norm.weight
+
+
+def _is_slow_at_norms(features: torch.Tensor) -> bool:
+    """PyTorch has no kernel of its own for RMSNorm on a CPU: it takes five passes."""
+    return features.is_cpu and features.dtype == torch.float32
+
+
+def _inverse_size(features: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
+    """One over the root mean square, b s 1."""
+    mean_square = torch.linalg.vector_norm(features, dim=-1, keepdim=True).square() / features.shape[-1]
+    return (mean_square + norm.eps).rsqrt()
+
+
+def _product(features: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
     pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotary).flatten(-2).type_as(features)
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.activations import GELU
 
+from model.block import Block
 from model.denoise import CrossAttention, SelfAttention
 
 ExpertName = Literal["high_noise", "low_noise"]
@@ -27,9 +28,11 @@ class Experts:
                 return self.low_noise
 
 
-def use_own_attention(transformer: WanTransformer3DModel) -> None:
-    """Puts our processors into every block; from then on only predict_velocities() can run this transformer."""
+def use_own_blocks(transformer: WanTransformer3DModel) -> None:
+    """Makes every block ours; from then on only predict_velocities() can run this transformer."""
     for block in transformer.blocks:
+        # The class alone changes: weights, their names and the module's place stay.
+        block.__class__ = Block
         block.attn1.set_processor(SelfAttention())
         block.attn2.set_processor(CrossAttention())
 
@@ -39,7 +42,6 @@ def use_fused_gelu(transformer: WanTransformer3DModel) -> None:
     if not torch.backends.mkldnn.is_available():
         return
     for block in transformer.blocks:
-        # The class alone changes: weights, their names and the module's place stay.
         block.ffn.net[0].__class__ = FusedGelu
 
 

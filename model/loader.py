@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from model.describe import read_card
 from model.errors import CheckpointError, OutOfMemory
-from model.experts import Experts, use_fused_gelu, use_own_attention
+from model.experts import Experts, use_fused_gelu, use_own_blocks
 from model.folder import CheckpointFolder
 from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan_memory
 from model.params import GenerationParams
@@ -179,7 +179,7 @@ def _load_text_encoder(folder: Path, dtype: torch.dtype) -> UMT5EncoderModel:
 
 def _load_expert(folder: Path, dtype: torch.dtype, device: torch.device) -> WanTransformer3DModel:
     transformer = _load(WanTransformer3DModel, folder, dtype)
-    use_own_attention(transformer)
+    use_own_blocks(transformer)
     if device.type == "cpu" and dtype == torch.float32:
         use_fused_gelu(transformer)
     return transformer

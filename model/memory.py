@@ -142,10 +142,10 @@ def forward_bytes(shape: CheckpointShape, params: GenerationParams, *, dtype_byt
     tokens = most_rows(params) * cost_coefficients(shape).num_tokens(params)
     dim, ffn = shape.transformer.dim, shape.transformer.ffn_dim
     # A block ends with hidden + ff_output * gate in float32: product and sum, and a copy of either factor where
-    # those are narrower; beside them four tensors of the block itself.
-    residual_sum = 4 * dim * dtype_bytes + (2 if dtype_bytes == FLOAT32_BYTES else 4) * dim * FLOAT32_BYTES
-    # Before and after the activation, beside five tensors.
-    feed_forward = (5 * dim + 2 * ffn) * dtype_bytes
+    # those are narrower; beside them three tensors of the block itself.
+    residual_sum = 3 * dim * dtype_bytes + (2 if dtype_bytes == FLOAT32_BYTES else 4) * dim * FLOAT32_BYTES
+    # Before and after the activation, beside four tensors.
+    feed_forward = (4 * dim + 2 * ffn) * dtype_bytes
     return tokens * max(residual_sum, feed_forward)
 
 

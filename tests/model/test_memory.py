@@ -15,7 +15,7 @@ from model.a14b import SHAPE
 from model.denoise import Stack, predict_velocities
 from model.describe import official_card
 from model.errors import InvalidParams
-from model.experts import use_own_attention
+from model.experts import use_own_blocks
 from model.folder import open_folder
 from model.loader import load_parts
 from model.memory import check_fits, decode_bytes, forward_bytes, largest_batch, needed_bytes, plan_memory
@@ -103,7 +103,7 @@ def two_blocks_on_meta(dtype: torch.dtype) -> WanTransformer3DModel:
     for name, parameter in transformer.named_parameters():
         if not any(part in name for part in ("time_embedder", "scale_shift_table", "norm2")):
             parameter.data = parameter.data.to(dtype)
-    use_own_attention(transformer)
+    use_own_blocks(transformer)
     return transformer.eval().requires_grad_(False)
 
 
