@@ -87,13 +87,21 @@ def guide(velocity: torch.Tensor, num_rows: Sequence[int], guidance_scales: Sequ
 
     A request with two rows has its prompt's first, then the negative one's; a single row stays as it is.
     """
-    first = [end - rows for end, rows in zip(itertools.accumulate(num_rows), num_rows, strict=True)]
-    last = [start + rows - 1 for start, rows in zip(first, num_rows, strict=True)]
-    conditional = velocity[torch.tensor(first, device=velocity.device)]
-    unconditional = velocity[torch.tensor(last, device=velocity.device)]
+    conditional, unconditional = _first_and_last(velocity, num_rows)
     scales = velocity.new_tensor(guidance_scales).view(-1, 1, 1, 1, 1)
     # Of a single row both are the same, and the difference vanishes.
-    return unconditional + scales * (conditional - unconditional)
+    return torch.lerp(unconditional, conditional, scales)
+
+
+def _first_and_last(velocity: torch.Tensor, num_rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each request's first and last row; views where all have equally many."""
+    if len(set(num_rows)) == 1:
+        rows = velocity.unflatten(0, (-1, num_rows[0]))
+        return rows[:, 0], rows[:, -1]
+    ends = list(itertools.accumulate(num_rows))
+    first = [end - rows for end, rows in zip(ends, num_rows, strict=True)]
+    last = [end - 1 for end in ends]
+    return velocity[torch.tensor(first, device=velocity.device)], velocity[torch.tensor(last, device=velocity.device)]
 
 
 def rotary_table(transformer: WanTransformer3DModel, latents: torch.Tensor) -> torch.Tensor:
