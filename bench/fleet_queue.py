@@ -1,0 +1,112 @@
+"""The order of service/jobs/scripts in plain Python, for fleets too large to put a server behind every simulated second.
+
+tests/bench/test_fleet_queue.py holds it to the real scripts. One checkpoint; nothing is paused, drained or cancelled.
+"""
+
+import heapq
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from worker.policy.job import Priority
+
+SHARES: dict[Priority, float] = {"interactive": 16.0, "standard": 4.0, "bulk": 1.0}
+"""In the order in which equals go."""
+
+FRONT = 4
+LOOK = 4
+MAX_PASSED = 4
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A job, as the queue's scripts see it."""
+
+    id: str
+    priority: Priority
+    tenant: str
+    cost: float
+    """GPU seconds."""
+
+    shape: str
+    num_passed: int = 0
+
+
+@dataclass(slots=True)
+class _Lane:
+    front: list[Waiter] = field(default_factory=list)
+    backlog: list[tuple[float, str, Waiter]] = field(default_factory=list)
+    virtual: float = 0.0
+    tags: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.front) + len(self.backlog)
+
+    def add(self, waiter: Waiter, *, weight: float) -> None:
+        tag = max(self.virtual, self.tags.get(waiter.tenant, 0.0))
+        self.tags[waiter.tenant] = stamp(tag + waiter.cost / weight)
+        heapq.heappush(self.backlog, (stamp(tag), waiter.id, waiter))
+        self.pump()
+
+    def pump(self) -> None:
+        while self.backlog and len(self.front) < FRONT:
+            self.virtual, _, waiter = heapq.heappop(self.backlog)
+            self.front.append(waiter)
+
+    def take(self, shapes: Collection[str]) -> Waiter:
+        """A lane that runs empty forgets who had how much."""
+        waiter = self._choose(shapes)
+        self.front.remove(waiter)
+        self.pump()
+        if not len(self):
+            self.virtual = 0.0
+            self.tags.clear()
+        return waiter
+
+    def _choose(self, shapes: Collection[str]) -> Waiter:
+        first = self.front[0]
+        if not shapes or first.num_passed >= MAX_PASSED:
+            return first
+        welcome = next((waiter for waiter in self.front[:LOOK] if waiter.shape in shapes), first)
+        if welcome is not first:
+            first.num_passed += 1
+        return welcome
+
+
+class MirroredQueue:
+    """submit.lua, claim.lua and what release.lua and reclaim.lua do to the order."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Priority, _Lane] = {priority: _Lane() for priority in SHARES}
+        self._virtual = 0.0
+        self._starts: dict[Priority, float] = {}
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def submit(self, waiter: Waiter, *, weight: float = 1.0) -> None:
+        self._lanes[waiter.priority].add(waiter, weight=weight)
+
+    def put_back(self, waiter: Waiter) -> None:
+        """A job that was started goes before all others of its lane."""
+        self._lanes[waiter.priority].front.insert(0, waiter)
+
+    def claim(self, shapes: Collection[str] = ()) -> Waiter | None:
+        turns = [
+            (max(self._virtual, self._starts.get(priority, 0.0)), rank, priority)
+            for rank, priority in enumerate(SHARES)
+            if len(self._lanes[priority])
+        ]
+        if not turns:
+            self._virtual = 0.0
+            self._starts.clear()
+            return None
+        start, _, priority = min(turns)
+        waiter = self._lanes[priority].take(shapes)
+        self._virtual = stamp(start)
+        self._starts[priority] = stamp(start + waiter.cost / SHARES[priority])
+        return waiter
+
+
+def stamp(seconds: float) -> float:
+    """As the scripts write it."""
+    return float(f"{seconds:.6f}")
