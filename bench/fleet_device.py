@@ -146,6 +146,10 @@ class Device:
     def shapes(self) -> frozenset[str]:
         return frozenset(held.ticket.work.shape for held in self._held.values())
 
+    @property
+    def busy_seconds(self) -> float:
+        return self._policy.busy_seconds
+
     def take(self, ticket: Ticket, *, now: float) -> None:
         if ticket.num_kills and self._held:
             self._suspect = ticket
@@ -204,8 +208,12 @@ class Device:
                 held.steps_done += done
             self._books.num_steps += done * len(stretch.members)
             self._books.work_seconds += done * stretch.step_seconds
-            self._books.lost_seconds += max(0.0, min(stretch.step_seconds, now - stretch.start - done * stretch.step_seconds))
-        tickets = [self._saved(held, has_notice=has_notice, has_checkpoints=has_checkpoints) for held in self._held.values()]
+            self._books.lost_seconds += max(
+                0.0, min(stretch.step_seconds, now - stretch.start - done * stretch.step_seconds)
+            )
+        tickets = [
+            self._saved(held, has_notice=has_notice, has_checkpoints=has_checkpoints) for held in self._held.values()
+        ]
         if self._suspect is not None:
             tickets.append(self._suspect)
         return tickets

@@ -4,6 +4,7 @@ tests/bench/test_fleet_queue.py holds it to the real scripts. One checkpoint; no
 """
 
 import heapq
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ SHARES: dict[Priority, float] = {"interactive": 16.0, "standard": 4.0, "bulk": 1
 FRONT = 4
 LOOK = 4
 MAX_PASSED = 4
+PREEMPTION_COST = 4.0
+"""A job that preempts takes a quarter longer than on a free GPU."""
 
 
 @dataclass(slots=True)
@@ -52,9 +55,11 @@ class _Lane:
             self.virtual, _, waiter = heapq.heappop(self.backlog)
             self.front.append(waiter)
 
-    def take(self, shapes: Collection[str]) -> Waiter:
+    def take(self, shapes: Collection[str], *, longest_cost: float) -> Waiter | None:
         """A lane that runs empty forgets who had how much."""
-        waiter = self._choose(shapes)
+        waiter = self._choose(shapes, [each for each in self.front[:LOOK] if each.cost <= longest_cost])
+        if waiter is None:
+            return None
         self.front.remove(waiter)
         self.pump()
         if not len(self):
@@ -62,13 +67,12 @@ class _Lane:
             self.tags.clear()
         return waiter
 
-    def _choose(self, shapes: Collection[str]) -> Waiter:
-        first = self.front[0]
-        if not shapes or first.num_passed >= MAX_PASSED:
-            return first
-        welcome = next((waiter for waiter in self.front[:LOOK] if waiter.shape in shapes), first)
-        if welcome is not first:
-            first.num_passed += 1
+    def _choose(self, shapes: Collection[str], few: list[Waiter]) -> Waiter | None:
+        if not few or not shapes or few[0].num_passed >= MAX_PASSED:
+            return few[0] if few else None
+        welcome = next((waiter for waiter in few if waiter.shape in shapes), few[0])
+        if welcome is not few[0]:
+            few[0].num_passed += 1
         return welcome
 
 
@@ -79,6 +83,12 @@ class MirroredQueue:
         self._lanes: dict[Priority, _Lane] = {priority: _Lane() for priority in SHARES}
         self._virtual = 0.0
         self._starts: dict[Priority, float] = {}
+        self._num_running = 0
+
+    @property
+    def least_cost(self) -> float:
+        """Of the jobs that a claim looks at; inf where none waits."""
+        return min((waiter.cost for lane in self._lanes.values() for waiter in lane.front[:LOOK]), default=math.inf)
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())
@@ -88,23 +98,35 @@ class MirroredQueue:
 
     def put_back(self, waiter: Waiter) -> None:
         """A job that was started goes before all others of its lane."""
+        self._num_running -= 1
         self._lanes[waiter.priority].front.insert(0, waiter)
 
-    def claim(self, shapes: Collection[str] = ()) -> Waiter | None:
-        turns = [
+    def end(self) -> None:
+        """Of a job that runs."""
+        self._num_running -= 1
+
+    def longest_cost(self, busy_seconds: float) -> float:
+        """Of a job that a worker may take whose jobs take so long; a longer one waits for one that comes free."""
+        return math.inf if busy_seconds == 0 else PREEMPTION_COST * busy_seconds / max(1, self._num_running)
+
+    def claim(self, shapes: Collection[str] = (), *, busy_seconds: float = 0.0) -> Waiter | None:
+        turns = sorted(
             (max(self._virtual, self._starts.get(priority, 0.0)), rank, priority)
             for rank, priority in enumerate(SHARES)
             if len(self._lanes[priority])
-        ]
+        )
+        longest_cost = self.longest_cost(busy_seconds)
+        for start, _, priority in turns:
+            waiter = self._lanes[priority].take(shapes, longest_cost=longest_cost)
+            if waiter is not None:
+                self._num_running += 1
+                self._virtual = stamp(start)
+                self._starts[priority] = stamp(start + waiter.cost / SHARES[priority])
+                return waiter
         if not turns:
             self._virtual = 0.0
             self._starts.clear()
-            return None
-        start, _, priority = min(turns)
-        waiter = self._lanes[priority].take(shapes)
-        self._virtual = stamp(start)
-        self._starts[priority] = stamp(start + waiter.cost / SHARES[priority])
-        return waiter
+        return None
 
 
 def stamp(seconds: float) -> float:

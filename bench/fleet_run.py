@@ -3,15 +3,14 @@
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.fleet_device import Books, Device, Ticket
-from bench.fleet_load import DAY_SECONDS, KINDS, Load, work_of
+from bench.fleet_load import KINDS, Load, work_of
 from bench.fleet_queue import MirroredQueue, Waiter
 from worker.policy.job import Priority
 
@@ -21,6 +20,9 @@ BACK_SECONDS = 300.0
 """Until a lost GPU's successor has its model loaded."""
 
 HOUR_SECONDS = 3600.0
+COUNTED = ("submit", "claim", "ask", "wait", "report", "checkpoint", "finish")
+"""Operations; to ask is to claim in vain."""
+
 PRIORITIES: tuple[Priority, ...] = ("interactive", "standard", "bulk")
 
 
@@ -37,9 +39,9 @@ class Faults:
     has_checkpoints: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """Arrays by ticket, in the order of arrival."""
+    """Arrays by job, in the order of arrival."""
 
     num_gpus: int
     load: Load
@@ -55,8 +57,8 @@ class Outcome:
 
     num_failed: int
     num_deaths: int
-    hours: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Redis operations by kind and hour."""
+    hours: dict[str, NDArray[np.float64]]
+    """Redis operations by name and hour, from the first midnight on; the last hour is not whole."""
 
     @property
     def utilisation(self) -> float:
@@ -109,9 +111,7 @@ Event = Literal["turn", "poll", "die", "back", "requeue"]
 
 
 class _Fleet:
-    def __init__(
-        self, num_gpus: int, load: Load, *, faults: Faults, rng: np.random.Generator, is_exact: bool
-    ) -> None:
+    def __init__(self, num_gpus: int, load: Load, *, faults: Faults, rng: np.random.Generator, is_exact: bool) -> None:
         self._load, self._faults, self._rng, self._is_exact = load, faults, rng, is_exact
         self._books = Books()
         self._queue = MirroredQueue()
@@ -123,6 +123,7 @@ class _Fleet:
         """Numbers of what each device does now: events of an earlier one are void."""
 
         self._starts, self._steps, self._ends = (np.full(num_gpus, math.inf) for _ in range(3))
+        self._busy = np.zeros(num_gpus)
         """Of the stretches during which a device would take another job; else inf."""
 
         self._num_roomy = 0
@@ -132,7 +133,7 @@ class _Fleet:
         self._down_seconds = 0.0
         self._num_failed = self._num_deaths = 0
         num_hours = math.ceil(load.arrivals[-1] / HOUR_SECONDS) + 1
-        self._hours = {kind: np.zeros(num_hours) for kind in ("submit", "claim", "wait", "report", "checkpoint", "finish")}
+        self._hours = {kind: np.zeros(num_hours) for kind in COUNTED}
 
     def run(self) -> Outcome:
         load, arrived, last = self._load, 0, float(self._load.arrivals[-1])
@@ -155,6 +156,7 @@ class _Fleet:
             for ticket, end in self._books.ended:
                 ends[int(ticket.waiter.id)] = end
                 self._count("finish", now)
+                self._queue.end()
             num_ended += len(self._books.ended)
             self._books.ended.clear()
             self._poll(now)
@@ -203,7 +205,7 @@ class _Fleet:
             device = self._idle.popleft()
             idle_seconds = now - self._idle_since[device]
             # Once a second, when its wait is over.
-            self._count("claim", now, idle_seconds)
+            self._count("ask", now, idle_seconds)
             self._count("wait", now, idle_seconds)
             self._turn(device, now=now)
 
@@ -227,14 +229,19 @@ class _Fleet:
         self._plan(device.stretch.end, "turn", number, self._turns[number])
         if device.has_room:
             stretch = device.stretch
-            self._starts[number], self._steps[number], self._ends[number] = stretch.start, stretch.step_seconds, stretch.end
+            self._starts[number], self._steps[number], self._ends[number] = (
+                stretch.start,
+                stretch.step_seconds,
+                stretch.end,
+            )
+            self._busy[number] = device.busy_seconds
             self._num_roomy += 1
 
     def _take_jobs(self, device: Device, *, now: float) -> None:
         was_stepping = device.is_stepping
         while device.has_room:
-            waiter = self._queue.claim(device.shapes)
-            self._count("claim", now)
+            waiter = self._queue.claim(device.shapes, busy_seconds=device.busy_seconds)
+            self._count("ask" if waiter is None else "claim", now)
             if waiter is None:
                 return
             device.take(self._tickets[waiter.id], now=now)
@@ -245,10 +252,18 @@ class _Fleet:
         """While jobs wait, the first device with room that ends a step asks for one."""
         if self._is_polling or not self._num_roomy or not len(self._queue):
             return
+        least_cost = self._queue.least_cost
+        limits = self._busy * (self._queue.longest_cost(1.0))
+        may_take = (self._busy == 0) | (limits >= least_cost)
+        if not may_take.any():
+            return
         with np.errstate(invalid="ignore"):
             whole = np.maximum(0.0, np.floor((now - self._starts) / self._steps + 1e-9))
             asks = np.minimum(self._starts + (whole + 1) * self._steps, self._ends)
-        device = int(np.nanargmin(asks))
+        asks = np.where(may_take & np.isfinite(asks), asks, math.inf)
+        device = int(np.argmin(asks))
+        if not math.isfinite(asks[device]):
+            return
         self._is_polling = True
         self._plan(float(asks[device]), "poll", device, self._turns[device])
 
@@ -283,6 +298,7 @@ class _Fleet:
     def _forget_room(self, device: int) -> None:
         if math.isfinite(self._starts[device]):
             self._starts[device] = self._steps[device] = self._ends[device] = math.inf
+            self._busy[device] = 0.0
             self._num_roomy -= 1
 
     def _count_stretch(self, number: int, device: Device, *, now: float) -> None:
@@ -292,7 +308,7 @@ class _Fleet:
         self._count("report", now, done)
         self._count("checkpoint", now, sum(held.num_saves(done) for held in device.stretch.members))
         if math.isfinite(self._starts[number]):
-            self._count("claim", now, done)
+            self._count("ask", now, done)
 
     def _count(self, kind: str, now: float, number: float = 1) -> None:
         # What comes after the last arrival is not the day's load.

@@ -249,7 +249,7 @@ def phase_of(job: Job, steps_done: int) -> Phase:
 
 
 def alone_seconds(job: Job) -> float:
-    return job.decode_seconds + sum(phase.num_steps * phase.step_seconds for phase in job.phases)
+    return job.seconds
 
 
 def decision_seconds(rng: random.Random) -> list[float]:

@@ -42,16 +42,18 @@ class Inbox:
         """In the order in which they were claimed."""
         return self._held
 
-    def next_job(self, *, wait_seconds: float, shapes: Collection[str] = ()) -> HeldJob | None:
+    def next_job(
+        self, *, wait_seconds: float, shapes: Collection[str] = (), busy_seconds: float = 0.0
+    ) -> HeldJob | None:
         """Claim the next job, rather one of these shapes; wait for one so long, 0 not at all, else None.
 
-        Raises QueueUnavailable.
+        busy_seconds: as JobQueue.claim() takes it. Raises QueueUnavailable.
         """
-        held = self._claim(shapes)
+        held = self._claim(shapes, busy_seconds)
         if held is not None or wait_seconds <= 0:
             return held
         may_be_one = self._queue.wait_for_work(fingerprint=self._fingerprint, timeout_seconds=wait_seconds)
-        return self._claim(shapes) if may_be_one else None
+        return self._claim(shapes, busy_seconds) if may_be_one else None
 
     def finish(self, held: HeldJob, outcome: Outcome) -> Verdict:
         """Commit. Asks until Redis answers; raises QueueUnavailable when the shutdown's grace is over."""
@@ -94,12 +96,13 @@ class Inbox:
         """Put jobs of silent workers back into the queue. Raises QueueUnavailable."""
         return self._queue.reclaim()
 
-    def _claim(self, shapes: Collection[str]) -> HeldJob | None:
+    def _claim(self, shapes: Collection[str], busy_seconds: float) -> HeldJob | None:
         claim = self._queue.claim(
             worker=self._worker,
             fingerprint=self._fingerprint,
             execution_id=self._next_execution_id,
             shapes=shapes,
+            busy_seconds=busy_seconds,
         )
         # Only now: after a lost reply the same id asks for the same job again.
         self._next_execution_id = new_execution_id()

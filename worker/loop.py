@@ -79,7 +79,9 @@ class Worker:
             return None
         try:
             wait_seconds = 0 if is_stepping else WAIT_SECONDS
-            return self._inbox.next_job(wait_seconds=wait_seconds, shapes=self._runner.shapes)
+            return self._inbox.next_job(
+                wait_seconds=wait_seconds, shapes=self._runner.shapes, busy_seconds=self._runner.busy_seconds
+            )
         except Unavailable:
             # The heartbeat logs the outage.
             self._ask_from = self._clock() + OUTAGE_DETOUR_SECONDS

@@ -90,6 +90,11 @@ class JobRunner:
         """Of requests that could share a forward with those in flight."""
         return frozenset(generation.held.claim.payload.request.shape for generation in self._generations.values())
 
+    @property
+    def busy_seconds(self) -> float:
+        """As JobQueue.claim() takes it."""
+        return self._policy.busy_seconds
+
     def take(self, held: HeldJob) -> None:
         """Raises DeviceLost."""
         log.info("job_started", job_id=held.id, attempt=held.claim.attempt)

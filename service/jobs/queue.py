@@ -144,15 +144,25 @@ class JobQueue:
                 return Submitted(kind=SubmitKind(kind), record=record_of(answer, more))
 
     @redis_errors()
-    def claim(self, *, worker: str, fingerprint: str, execution_id: str, shapes: Collection[str] = ()) -> Claim | None:
+    def claim(
+        self,
+        *,
+        worker: str,
+        fingerprint: str,
+        execution_id: str,
+        shapes: Collection[str] = (),
+        busy_seconds: float = 0.0,
+    ) -> Claim | None:
         """Take the next job of the worker's checkpoint, or None. The same execution_id gives the same job again.
 
         Jobs of other checkpoints keep their places. fingerprint: the checkpoint's. execution_id: from
         record.new_execution_id(), a new one for every job. shapes: of requests that could share a forward with what
-        the worker has; among the next few jobs one of these goes first.
+        the worker has; among the next few jobs one of these goes first. busy_seconds: GPU seconds that a job takes, on
+        average of those that the worker has, where another one could only preempt them; then it gets none that
+        will probably find a free worker sooner.
         """
         lease_seconds = self._settings.lease_seconds
-        answer = self._claim(args=[worker, fingerprint, execution_id, lease_seconds, _iso_now(), *shapes])
+        answer = self._claim(args=[worker, fingerprint, execution_id, lease_seconds, _iso_now(), busy_seconds, *shapes])
         if answer is None:
             return None
         job_id, payload, attempt, waited_seconds, key, step = answer

@@ -38,10 +38,15 @@ def test_the_mirror_orders_like_the_server(
 
     def claim() -> None:
         shapes = [f"64x64x{frames}" for frames in FRAMES if rng.random() < 0.3]
+        busy_seconds = rng.choice((0.0, 14.1, 272.0, 1056.7))
         claimed = queue.claim(
-            worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id(), shapes=shapes
+            worker="w1",
+            fingerprint=FINGERPRINT,
+            execution_id=new_execution_id(),
+            shapes=shapes,
+            busy_seconds=busy_seconds,
         )
-        waiter = mirror.claim(shapes)
+        waiter = mirror.claim(shapes, busy_seconds=busy_seconds)
         assert (claimed and claimed.lease.job_id) == (waiter and waiter.id)
         if claimed is not None and waiter is not None:
             running.append((claimed, waiter))

@@ -272,3 +272,34 @@ def test_neighbours_in_the_queue_stay_neighbours_through_the_backlog(queue: JobQ
 
     places = [order.index(video.job_id) for video in videos]
     assert all(after == before + 1 for before, after in pairwise(places))
+
+
+def test_a_busy_worker_leaves_a_long_job_to_one_that_soon_is_free(queue: JobQueue, submit: Submit) -> None:
+    for i in range(3):
+        submit(f"running {i}")
+    claims(queue, 3)
+    submit("long", expected_seconds=100.0)
+    submit("short", expected_seconds=10.0)
+
+    def taken(busy_seconds: float) -> str | None:
+        execution_id = new_execution_id()
+        claimed = queue.claim(
+            worker="w1", fingerprint=FINGERPRINT, execution_id=execution_id, busy_seconds=busy_seconds
+        )
+        return claimed and claimed.payload.request.prompt
+
+    # One of three ends every 2 s: a quarter of the short job's length is longer.
+    assert taken(busy_seconds=6.0) is None
+    assert taken(busy_seconds=9.0) == "short"
+    assert taken(busy_seconds=9.0) is None
+    assert queue.depth() == 1
+    assert taken(busy_seconds=0.0) == "long"
+
+
+def test_a_job_left_waiting_keeps_the_turns_of_the_priorities(queue: JobQueue, redis: Redis, submit: Submit) -> None:
+    submit("running")
+    claim(queue)
+    submit("long", expected_seconds=100.0)
+
+    assert queue.claim(worker="w1", fingerprint=FINGERPRINT, execution_id=new_execution_id(), busy_seconds=1.0) is None
+    assert redis.exists(f"wanserve:shares:{FINGERPRINT}", f"wanserve:wake:{FINGERPRINT}") == 2

@@ -69,6 +69,11 @@ class Job:
     def num_steps(self) -> int:
         return sum(phase.num_steps for phase in self.phases)
 
+    @property
+    def seconds(self) -> float:
+        """Run alone, decoding included."""
+        return self.decode_seconds + sum(phase.num_steps * phase.step_seconds for phase in self.phases)
+
     def phases_after(self, steps_done: int) -> tuple[Phase, ...]:
         """The phase under way, and those to come."""
         ends = itertools.accumulate(phase.num_steps for phase in self.phases)

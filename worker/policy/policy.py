@@ -14,6 +14,7 @@ its forward within the token budget.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -76,8 +77,20 @@ class Policy:
         """
         if len(self._jobs) >= self._limits.max_jobs_in_flight or min(self._num_passed_over, self.num_waiting):
             return False
-        tokens = sum(tracked.step_tokens for tracked in self._jobs.values() if not tracked.is_denoised)
-        return self.num_waiting == 0 or tokens < self._limits.token_budget
+        return self.num_waiting == 0 or self._step_tokens < self._limits.token_budget
+
+    @property
+    def busy_seconds(self) -> float:
+        """What a job here takes on average, from its first step to its end; 0 where one more would share forwards."""
+        jobs = [tracked.job for tracked in self._jobs.values()]
+        if not jobs or self._step_tokens < self._limits.token_budget:
+            return 0.0
+        return statistics.fmean(job.seconds for job in jobs)
+
+    @property
+    def _step_tokens(self) -> int:
+        """Of one step of all."""
+        return sum(tracked.step_tokens for tracked in self._jobs.values() if not tracked.is_denoised)
 
     @property
     def resident_expert(self) -> "ExpertName | None":

@@ -406,3 +406,20 @@ def test_the_policy_needs_no_torch_and_no_redis():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert answer.stdout.strip() == "set()"
+
+
+def test_it_is_busy_with_long_jobs_until_they_are_denoised():
+    policy = Policy(replace(AMPLE, token_budget=1))
+    assert policy.busy_seconds == 0
+
+    policy.add(make_job("film", **FILM))
+    policy.add(make_job("preview", **PREVIEW))
+
+    assert policy.busy_seconds == pytest.approx((40 * 26.0 + 4 * 3.4) / 2)
+
+
+def test_where_one_more_would_share_the_forwards_it_is_not_busy():
+    policy = Policy(AMPLE)
+    policy.add(make_job("film", **FILM))
+
+    assert policy.busy_seconds == 0
