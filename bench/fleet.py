@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.fleet_load import KINDS, Load, day_load, mean_seconds
+from bench.fleet_load import KINDS, day_load, mean_seconds
 from bench.fleet_redis import bytes_a_job, operation_seconds
 from bench.fleet_run import HEARTBEAT_SECONDS, HOUR_SECONDS, PRIORITIES, Faults, Outcome, ideal_ends, run_fleet, waits
 from bench.report import Figure, report
@@ -103,7 +103,8 @@ def operation_rates(outcome: Outcome) -> dict[str, np.ndarray]:
     looks = np.zeros(num_hours)
     for priority, seconds in POLL_SECONDS.items():
         looks += live(outcome, priority, times).reshape(num_hours, -1).mean(axis=1) / seconds
-    return counted | {"get": looks, "beat": np.full(num_hours, outcome.num_gpus / HEARTBEAT_SECONDS)}
+    beats = np.full(num_hours, outcome.num_gpus / HEARTBEAT_SECONDS)
+    return counted | {"get": looks, "renew": beats, "reclaim": beats, "show": beats}
 
 
 def live(outcome: Outcome, priority: str, times: np.ndarray) -> np.ndarray:
@@ -116,13 +117,13 @@ def live(outcome: Outcome, priority: str, times: np.ndarray) -> np.ndarray:
 def spot_figures(*, num_gpus: int = 100, hours: tuple[float, float] = (6, 18)) -> Iterator[Figure]:
     load = day_load(num_gpus, share=SHARE, hours=hours, rng=np.random.default_rng(1))
     for name, has_notice, has_checkpoints, goal in (
-        ("SIGTERM first", True, True, 0.01),
-        ("killed at once", False, True, 0.01),
+        ("SIGTERM first", True, True, 1.0),
+        ("killed at once", False, True, 1.0),
         ("killed, no checkpoints", False, False, None),
     ):
         faults = Faults(per_gpu_hour=SPOT_PER_HOUR, has_notice=has_notice, has_checkpoints=has_checkpoints)
         outcome = run_fleet(num_gpus, load, faults=faults, rng=np.random.default_rng(2))
-        yield Figure(f"spot, 5 %/h, {name}: GPU time lost", outcome.lost_share, goal=goal)
+        yield Figure(f"spot, 5 %/h, {name}: GPU time lost", 100 * outcome.lost_share, "%", goal=goal)
         yield Figure(f"spot, 5 %/h, {name}: jobs that failed", outcome.num_failed)
 
 

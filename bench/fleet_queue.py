@@ -1,4 +1,4 @@
-"""The order of service/jobs/scripts in plain Python, for fleets too large to put a server behind every simulated second.
+"""The order of service/jobs/scripts in plain Python, for fleets too large to ask a server.
 
 tests/bench/test_fleet_queue.py holds it to the real scripts. One checkpoint; nothing is paused, drained or cancelled.
 """

@@ -83,7 +83,7 @@ def waits(load: Load, ends: NDArray[np.float64], priority: Priority, *, after: f
 
 
 def ideal_ends(load: Load, num_gpus: int) -> NDArray[np.float64]:
-    """One line by priority and age, GPUs that never fail, nothing preempted: whoever is first gets the next free GPU."""
+    """One line by priority and age, GPUs that never fail, nothing preempted: the first gets the next free GPU."""
     ends = np.full(len(load), math.nan)
     free: list[float] = [0.0] * num_gpus
     seconds = [work_of(kind).seconds for kind in range(len(KINDS))]
@@ -127,7 +127,7 @@ class _Fleet:
         """Of the stretches during which a device would take another job; else inf."""
 
         self._num_roomy = 0
-        self._is_polling = False
+        self._poll_at = math.inf
         self._events: list[tuple[float, int, Event, int, object]] = []
         self._num_events = 0
         self._down_seconds = 0.0
@@ -177,7 +177,8 @@ class _Fleet:
             case "turn" if detail == self._turns[device]:
                 self._turn(device, now=now)
             case "poll":
-                self._is_polling = False
+                if now >= self._poll_at:
+                    self._poll_at = math.inf
                 if detail == self._turns[device]:
                     self._turn(device, now=now)
             case "die":
@@ -250,7 +251,7 @@ class _Fleet:
 
     def _poll(self, now: float) -> None:
         """While jobs wait, the first device with room that ends a step asks for one."""
-        if self._is_polling or not self._num_roomy or not len(self._queue):
+        if not self._num_roomy or not len(self._queue):
             return
         least_cost = self._queue.least_cost
         limits = self._busy * (self._queue.longest_cost(1.0))
@@ -262,9 +263,9 @@ class _Fleet:
             asks = np.minimum(self._starts + (whole + 1) * self._steps, self._ends)
         asks = np.where(may_take & np.isfinite(asks), asks, math.inf)
         device = int(np.argmin(asks))
-        if not math.isfinite(asks[device]):
+        if asks[device] >= self._poll_at:
             return
-        self._is_polling = True
+        self._poll_at = float(asks[device])
         self._plan(float(asks[device]), "poll", device, self._turns[device])
 
     def _die(self, number: int, *, now: float) -> None:
