@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
@@ -10,12 +10,12 @@ NUM_CONNECTIONS = 4
 TIMEOUT_SECONDS = 30.0
 
 
-def requests_per_second(port: int, requests: Sequence[bytes]) -> float:
-    """requests: whole HTTP/1.1 messages. Raises SystemExit for an answer that is not 200."""
+def requests_per_second(port: int, requests: Sequence[bytes], *, statuses: Collection[int] = (200,)) -> float:
+    """requests: whole HTTP/1.1 messages. Raises SystemExit for an answer of another status."""
     shares = [requests[first::NUM_CONNECTIONS] for first in range(NUM_CONNECTIONS)]
     with ThreadPoolExecutor(NUM_CONNECTIONS) as threads:
         started = time.perf_counter()
-        list(threads.map(_send_all, repeat(port), shares))
+        list(threads.map(_send_all, repeat(port), shares, repeat(statuses)))
         return len(requests) / (time.perf_counter() - started)
 
 
@@ -26,15 +26,15 @@ def message(method: str, path: str, *, body: bytes = b"", headers: dict[str, str
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _send_all(port: int, requests: Sequence[bytes]) -> None:
+def _send_all(port: int, requests: Sequence[bytes], statuses: Collection[int]) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for request in requests:
             connection.sendall(request)
-            _read_answer(connection)
+            _read_answer(connection, statuses)
 
 
-def _read_answer(connection: socket.socket) -> None:
+def _read_answer(connection: socket.socket, statuses: Collection[int]) -> None:
     answer = b""
     while b"\r\n\r\n" not in answer:
         answer += _receive(connection)
@@ -42,8 +42,8 @@ def _read_answer(connection: socket.socket) -> None:
     num_bytes = _content_length(head)
     while len(body) < num_bytes:
         body += _receive(connection)
-    if not head.startswith(b"HTTP/1.1 200 "):
-        raise SystemExit(f"Not 200: {(head + body)[:500]!r}")
+    if int(head.split(b" ", 2)[1]) not in statuses:
+        raise SystemExit(f"Not {statuses}: {(head + body)[:500]!r}")
 
 
 def _receive(connection: socket.socket) -> bytes:

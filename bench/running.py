@@ -39,9 +39,9 @@ def is_healthy(client: httpx.Client) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def wait_until(condition: Callable[[], bool], *, seconds: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"The service was not ready within {START_SECONDS:g} s.")
+            raise SystemExit(f"The service was not ready within {seconds:g} s.")
         time.sleep(0.1)

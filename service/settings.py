@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     attention_backend: Literal["native", "cudnn", "flash", "flash3", "sage"] = "native"
     """Self-attention's kernels. One that can't run here falls back to native, with a warning in the log."""
 
+    cpu_threads: int | None = Field(None, ge=1, le=1024)
+    """Of one worker's arithmetic on CPUs. Absent: PyTorch's own choice, all cores."""
+
     compile_blocks: bool = False
     """Compile the experts' blocks at the start: slower to be ready, faster a step. Falls back as above."""
 
