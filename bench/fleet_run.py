@@ -20,6 +20,7 @@ BACK_SECONDS = 300.0
 """Until a lost GPU's successor has its model loaded."""
 
 HOUR_SECONDS = 3600.0
+LONGEST_SECONDS = max(work_of(kind).job.seconds for kind in range(len(KINDS)))
 COUNTED = ("submit", "claim", "ask", "wait", "report", "checkpoint", "finish")
 """Operations; to ask is to claim in vain."""
 
@@ -126,7 +127,7 @@ class _Fleet:
         self._busy = np.zeros(num_gpus)
         """Of the stretches during which a device would take another job; else inf."""
 
-        self._num_roomy = 0
+        self._num_roomy = self._num_sharing = 0
         self._poll_at = math.inf
         self._events: list[tuple[float, int, Event, int, object]] = []
         self._num_events = 0
@@ -237,6 +238,7 @@ class _Fleet:
             )
             self._busy[number] = device.busy_seconds
             self._num_roomy += 1
+            self._num_sharing += self._busy[number] == 0
 
     def _take_jobs(self, device: Device, *, now: float) -> None:
         was_stepping = device.is_stepping
@@ -254,6 +256,8 @@ class _Fleet:
         if not self._num_roomy or not len(self._queue):
             return
         least_cost = self._queue.least_cost
+        if self._queue.longest_cost(LONGEST_SECONDS) < least_cost and not self._num_sharing:
+            return
         limits = self._busy * (self._queue.longest_cost(1.0))
         may_take = (self._busy == 0) | (limits >= least_cost)
         if not may_take.any():
@@ -299,6 +303,7 @@ class _Fleet:
     def _forget_room(self, device: int) -> None:
         if math.isfinite(self._starts[device]):
             self._starts[device] = self._steps[device] = self._ends[device] = math.inf
+            self._num_sharing -= self._busy[device] == 0
             self._busy[device] = 0.0
             self._num_roomy -= 1
 

@@ -1,7 +1,7 @@
 """Does memory stay flat? A gateway over many requests, a worker over many videos. `make bench NAME=memory`.
 
-`python -m bench.memory gateway --requests 5000` or `worker --jobs 20`: a part, shorter. A figure is the resident memory at
-the end over that after the first tenth, when all that is made once is made.
+`python -m bench.memory gateway --requests 5000` or `worker --jobs 20`: a part, shorter. A figure is the resident memory
+at the end over that after the first tenth, when all that is made once is made.
 """
 
 import argparse
