@@ -419,7 +419,7 @@ def test_it_is_busy_with_long_jobs_until_they_are_denoised():
 
 
 def test_where_one_more_would_share_the_forwards_it_is_not_busy():
-    policy = Policy(AMPLE)
+    policy = Policy(replace(AMPLE, token_budget=1000))
     policy.add(make_job("film", **FILM))
 
     assert policy.busy_seconds == 0
