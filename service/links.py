@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from service.errors import Forbidden
-from service.jobs.record import AssetFile, VideoRecord
+from service.jobs.record import Asset, AssetFile, VideoRecord
 from service.settings import Settings
 from service.storage import Storage
 
@@ -29,7 +29,7 @@ class Links:
 
     def link(self, record: VideoRecord, *, variant: str, base_url: str, now: float) -> Link | None:
         """None when the record has no such file. base_url is used unless settings.public_url is set."""
-        file = variant_file(record, variant)
+        file = variant_file(record.asset, variant)
         if file is None:
             return None
         if self._settings.cdn_base_url is not None:
@@ -62,17 +62,17 @@ class Links:
         return urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def variant_file(record: VideoRecord, variant: str) -> AssetFile | None:
+def variant_file(asset: Asset | None, variant: str) -> AssetFile | None:
     """The asset's file of that name, if there is one."""
-    if record.asset is None:
+    if asset is None:
         return None
     match variant:
         case "video":
-            return record.asset.video
+            return asset.video
         case "thumbnail":
-            return record.asset.thumbnail
+            return asset.thumbnail
         case "spritesheet":
-            return record.asset.spritesheet
+            return asset.spritesheet
         case _:
             return None
 

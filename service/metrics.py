@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from service.errors import ServiceError, StartupError
 from service.jobs.queue import JobQueue
+from service.jobs.reviews import Backlog
 from service.jobs.store import VideoStore
 
 STAGES = ("queued", "text", "denoise", "decode", "encode", "upload", "total")
@@ -31,6 +32,7 @@ class GatewayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self._backlog: Callable[[], Backlog] | None = None
         self.requests = Counter(
             "wanserve_http_requests",
             "HTTP requests answered.",
@@ -68,6 +70,24 @@ class GatewayMetrics:
         self.audit_entries_lost = Counter(
             "wanserve_audit_entries_lost", "Lines that the audit log's disk did not take.", registry=registry
         )
+        self.verdicts = Counter(
+            "wanserve_moderation_verdicts",
+            "What became of prompts by the filter: allow, review or block; category is none where nothing was seen.",
+            ("category", "outcome"),
+            registry=registry,
+        )
+        self.review_decisions = Counter(
+            "wanserve_review_decisions",
+            "Reviews: approved, rejected, approved_by_timeout or rejected_by_timeout.",
+            ("decision",),
+            registry=registry,
+        )
+        self.reviews_pending = Gauge("wanserve_reviews_pending", "Videos that wait for a reviewer.", registry=registry)
+        self.oldest_review = Gauge(
+            "wanserve_reviews_oldest_age_seconds",
+            "How long the oldest waits; 0 without one.",
+            registry=registry,
+        )
         self.queue_depth = Gauge("wanserve_queue_depth", "Jobs that wait.", registry=registry)
         self.running = Gauge("wanserve_jobs_running", "Jobs that a worker holds.", registry=registry)
         self.workers = Gauge("wanserve_workers_live", "Warm workers that report.", registry=registry)
@@ -79,10 +99,21 @@ class GatewayMetrics:
             self.queue_depth.set(queue.depth())
             self.running.set(queue.num_running())
             self.workers.set(len(store.live_workers()))
+            self._show_reviews()
             self.queue_up.set(1)
         except ServiceError:
             self.queue_up.set(0)
         return generate_latest(self._registry)
+
+    def watch_reviews(self, backlog: Callable[[], Backlog]) -> None:
+        """Asked whenever metrics are read."""
+        self._backlog = backlog
+
+    def _show_reviews(self) -> None:
+        if self._backlog is not None:
+            backlog = self._backlog()
+            self.reviews_pending.set(backlog.num_pending)
+            self.oldest_review.set(backlog.oldest_seconds)
 
 
 class WorkerMetrics:
@@ -91,7 +122,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.finished = Counter(
             "wanserve_jobs_finished",
-            "Jobs finished: completed, failed, cancelled, released, retried or lost.",
+            "Jobs finished: completed, held, refused, failed, cancelled, released, retried or lost.",
             ("outcome",),
             registry=registry,
         )

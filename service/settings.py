@@ -206,6 +206,9 @@ class Settings(BaseSettings):
     moderation_on_failure: Literal["refuse", "pass"] = "refuse"
     """What becomes of a prompt while it does not answer: 503, or the filter's own word alone."""
 
+    frame_check: Literal["off"] | Annotated[float, Field(gt=0, le=1)] = 0.8
+    """From this score on, 0 to 1, a finished video's frames make a person look at it before anybody gets it; or off."""
+
     review_approvals: int = Field(1, ge=1, le=2)
     """How many people must approve what is held for review."""
 
@@ -311,6 +314,11 @@ class Settings(BaseSettings):
     def more_aliases(self) -> tuple[str, ...]:
         """The names in model_aliases."""
         return tuple(name.strip() for name in self.model_aliases.split(",") if name.strip())
+
+    @property
+    def frame_limit(self) -> float | None:
+        """frame_check as a number; None: frames are not looked at."""
+        return None if self.frame_check == "off" else self.frame_check
 
     @property
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -9,10 +9,11 @@ import torch
 from model.errors import Cancelled, EngineError
 from model.frames import Frames
 from service.errors import QueueRefused, Unavailable
-from service.jobs.execution import Outcome, Signal, Verdict
+from service.jobs.execution import Finding, Outcome, Signal, Verdict
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
 from worker.finish import DiskFull, Finished, Finisher
+from worker.frame_check import FrameCheck
 from worker.held import HeldJob
 from worker.inbox import Inbox
 from worker.memory import peak_memory_mb
@@ -25,7 +26,7 @@ class DeviceLost(Exception):
 
 
 class Endings:
-    """name: the worker's, as others see it."""
+    """name: the worker's, as others see it. frame_check: None: nobody looks at frames."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Endings:
         metrics: WorkerMetrics,
         name: str,
         device: torch.device,
+        frame_check: FrameCheck | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
@@ -42,6 +44,7 @@ class Endings:
         self._metrics = metrics
         self._name = name
         self._device = device
+        self._frame_check = frame_check
         self._clock = clock
 
     def fail(self, held: HeldJob, error: Exception) -> None:
@@ -56,6 +59,7 @@ class Endings:
 
     def complete(self, held: HeldJob, frames: Frames, *, claimed_at: float) -> None:
         """Encode, upload, commit. Raises what Finisher.finish() raises, and Unavailable."""
+        finding, check_seconds = self._look(held, frames)
         finished = self._finisher.finish(held, frames)
         stages = {
             "queued": held.claim.waited_seconds,
@@ -66,6 +70,8 @@ class Endings:
             "upload": finished.upload_seconds,
             "total": held.claim.waited_seconds + self._clock() - claimed_at,
         }
+        if self._frame_check is not None:
+            stages["check"] = check_seconds
         outcome = Outcome.completed(
             finished.asset,
             stage_durations={stage: round(seconds, 4) for stage, seconds in stages.items()},
@@ -76,16 +82,26 @@ class Endings:
             prompt_tokens_cut=held.prompt_tokens_cut,
         )
         try:
-            verdict = self._inbox.finish(held, outcome)
+            verdict = self._inbox.finish(held, outcome, finding=finding)
         except QueueRefused:
             self._remove_uncommitted(held, finished)
             raise
-        if verdict is Verdict.LOST:
+        if verdict in (Verdict.LOST, Verdict.REFUSED):
             self._finisher.remove(finished.asset)
-            self._count(held, "lost")
+            self._count(held, verdict.value)
             return
         self._metrics.observe_stages(outcome.stage_durations)
-        self._count(held, "completed", total_seconds=outcome.stage_durations["total"])
+        ending = "held" if verdict is Verdict.HELD else "completed"
+        self._count(held, ending, total_seconds=outcome.stage_durations["total"])
+
+    def _look(self, held: HeldJob, frames: Frames) -> tuple[Finding | None, float]:
+        """What the frames show that a person must see, and how long it took to look."""
+        if self._frame_check is None:
+            return None, 0.0
+        started = self._clock()
+        finding = self._frame_check.look(frames.pixels, fps=frames.fps)
+        held.touch()
+        return finding, self._clock() - started
 
     def _end_by(self, held: HeldJob, error: Exception) -> None:
         match error:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection
 
-from service.jobs.execution import Outcome, Reclaimed, Signal, Verdict
+from service.jobs.execution import Finding, Outcome, Reclaimed, Signal, Verdict
 from service.jobs.queue import JobQueue
 from service.jobs.record import new_execution_id
 from service.logs import get_logger
@@ -55,9 +55,9 @@ class Inbox:
         may_be_one = self._queue.wait_for_work(fingerprint=self._fingerprint, timeout_seconds=wait_seconds)
         return self._claim(shapes, busy_seconds) if may_be_one else None
 
-    def finish(self, held: HeldJob, outcome: Outcome) -> Verdict:
+    def finish(self, held: HeldJob, outcome: Outcome, *, finding: Finding | None = None) -> Verdict:
         """Commit. Asks until Redis answers; raises QueueUnavailable when the shutdown's grace is over."""
-        return self._settle(held, lambda: self._queue.finish(held.claim.lease, outcome), name="finish")
+        return self._settle(held, lambda: self._queue.finish(held.claim.lease, outcome, finding=finding), name="finish")
 
     def has_ended(self, held: HeldJob) -> bool:
         """Whether a finish() that raised took effect. Raises QueueUnavailable."""

@@ -29,6 +29,7 @@ from worker.endings import Endings
 from worker.engine import load_engine
 from worker.finish import Finisher
 from worker.finishing import NUM_PLACES, FinishingPool
+from worker.frame_check import FrameCheck
 from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
 from worker.loop import Worker
@@ -58,6 +59,8 @@ def run_worker(settings: Settings) -> None:
             opened.callback(server.shutdown)
         notary = Notary(settings, on_unsigned=metrics.unsigned.inc)
         metrics.watch_certificate(lambda: notary.expires_at)
+        # Before the model: a missing part must not be found minutes later.
+        frame_check = None if settings.frame_limit is None else FrameCheck(settings.frame_limit)
         scratch = opened.enter_context(scratch_folder(settings.data_dir / "scratch"))
         redis = opened.enter_context(_redis(settings))
         engine = _load(settings)
@@ -99,7 +102,7 @@ def run_worker(settings: Settings) -> None:
         )
         garbage = Garbage(redis)
         finisher = Finisher(storage, garbage, scratch, shutdown, notary=notary)
-        endings = Endings(inbox, finisher, metrics=metrics, name=name, device=engine.device)
+        endings = Endings(inbox, finisher, metrics=metrics, name=name, device=engine.device, frame_check=frame_check)
         finishing = FinishingPool(endings)
         checkpoints = Checkpoints(queue, garbage, storage, scratch, shutdown=shutdown, metrics=metrics)
         runner = JobRunner(

@@ -177,7 +177,7 @@ def _lifespan(
                 files=Files(redis, storage),
                 batches=Batches(redis),
                 filter=prompt_filter,
-                reviews=Reviews(redis, settings),
+                reviews=Reviews(redis, settings, on_decision=lambda made: metrics.review_decisions.labels(made).inc()),
                 extension=extension,
                 audit=_audit_log(settings, metrics),
                 places=StreamPlaces(
@@ -185,6 +185,7 @@ def _lifespan(
                     max_streams_by_tenant=settings.max_event_streams_by_tenant,
                 ),
             )
+            metrics.watch_reviews(gateway.reviews.backlog)
             listener = asyncio.create_task(fanout.run())
             try:
                 chores = Chores(redis, _chores(gateway, redis))

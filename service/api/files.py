@@ -11,8 +11,8 @@ from service.api.audited import note_target
 from service.api.auth import WithCreator, WithReader
 from service.api.batch_resources import DeletedFile, FileList, FileObject, file_resource
 from service.api.body_docs import inlined
-from service.api.content import begun
 from service.api.deps import WithGateway
+from service.api.file_replies import begun
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.uploads import ReceivedFile, received_file
 from service.batches.pages import Order

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from service.api.audited import note_prompts, note_target
 from service.api.deps import Gateway
-from service.errors import InvalidRequest, ModelNotFound, NoModel, ServiceError
+from service.errors import InvalidRequest, ModelNotFound, ModerationBlocked, NoModel, ServiceError
 from service.jobs.card import ModelCard
 from service.jobs.fleet import Fleet, FleetChanged
 from service.jobs.record import Webhook, new_asset_id, new_job_id, new_video_id
@@ -47,6 +47,8 @@ class Accepted:
     fleet: Fleet
     """For which it was resolved."""
 
+    verdict: Verdict
+
 
 @contextmanager
 def counting_refusals(gateway: Gateway) -> Iterator[None]:
@@ -64,7 +66,13 @@ def accept(gateway: Gateway, order: Order) -> Accepted:
     Raises what ends a request: InvalidRequest, ModelNotFound, Unavailable and whatever JobQueue.submit() does.
     """
     note_prompts({"prompt": order.asked.prompt, "negative_prompt": order.asked.negative_prompt or ""})
-    accepted = _accepted_richer(gateway, order) or _accepted(gateway, order)
+    verdicts = gateway.metrics.verdicts
+    try:
+        accepted = _accepted_richer(gateway, order) or _accepted(gateway, order)
+    except ModerationBlocked as e:
+        verdicts.labels(e.category, "block").inc()
+        raise
+    verdicts.labels(_seen(accepted.verdict), accepted.verdict.action).inc()
     note_target("video_id", accepted.submitted.record.id)
     _note(gateway, accepted.submitted)
     return accepted
@@ -111,7 +119,7 @@ def _submit(gateway: Gateway, order: Order, fleet: Fleet, *, is_fresh: bool) -> 
     verdict = gateway.filter.check(request.prompt, request.negative_prompt, policy)
     submission = _submission(order, resolved, card, verdict)
     submitted = gateway.queue.submit(submission, fleet=None if is_fresh else fleet)
-    return Accepted(submitted, resolved, fleet)
+    return Accepted(submitted, resolved, fleet, verdict)
 
 
 def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict: Verdict) -> Submission:
@@ -127,7 +135,8 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict:
         max_queued_by_tenant=order.tenant.max_queued,
         max_active_by_tenant=order.tenant.max_active,
         daily_gpu_seconds_of_tenant=order.tenant.daily_gpu_seconds,
-        review=None if verdict == ALLOWED else verdict.category or EVERYTHING,
+        review=None if verdict == ALLOWED else _seen(verdict),
+        frames=order.tenant.moderation.frames,
         idempotency_key=order.idempotency_key,
         body_fingerprint=order.body_fingerprint,
         ignored=resolved.ignored,
@@ -148,6 +157,13 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict:
         deadline_seconds=asked.deadline_seconds,
         uses_cache=asked.cache == "use",
     )
+
+
+def _seen(verdict: Verdict) -> str:
+    """As the metrics call it."""
+    if verdict == ALLOWED:
+        return "none"
+    return verdict.category or EVERYTHING
 
 
 def _note(gateway: Gateway, submitted: Submitted) -> None:

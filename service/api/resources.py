@@ -111,10 +111,16 @@ class Video(BaseModel):
     eta_seconds: float | None = Field(
         None, description="An estimate, until it is completed: the middle of a range. Null when unknown."
     )
-    review: Review | None = Field(None, description="A person looks at it before it is made; null for most videos.")
+    review: Review | None = Field(
+        None,
+        description="A person looks at it: while queued before it is made, while in_progress before you get it. "
+        "Null for most videos.",
+    )
     priority: Priority = "standard"
     deadline_seconds: float | None = Field(None, description="From created_at on; it fails when not completed by then.")
-    stage: str | None = Field(None, description="text, denoise, decode, encode or upload.")
+    stage: str | None = Field(
+        None, description="text, denoise, decode, encode, upload, or review: finished, a person must look at it."
+    )
     step: int = 0
     num_steps: int = 0
     attempt: int = Field(0, description="How often a worker has started it.")

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.jobs.record import VideoRequest
+from service.jobs.record import ReviewStage, VideoRequest
 from service.moderation.categories import POLICY_VERSION
+from service.settings import Settings
 
 CACHE_VERSION = 1
 """Raise it when the same request gives another file: encoder settings, labels, upscaling."""
@@ -19,18 +20,32 @@ NOT_PIXELS = {"schema_version", "seconds"}
 """Fields of a request that change nothing in its file."""
 
 
-def cache_key(request: VideoRequest, *, fingerprint: str, scope: str = "", is_reviewed: bool = False) -> str:
+def cache_key(
+    request: VideoRequest,
+    *,
+    fingerprint: str,
+    scope: str = "",
+    reviewed: Sequence[ReviewStage] = (),
+    frame_limit: float | None = None,
+) -> str:
     """SHA-256, hex, over everything that changes the file. fingerprint is the model card's.
 
-    scope: whose requests may share a result; a tenant, or everybody's. is_reviewed: a person looks at it first; what
-    nobody looked at answers no such request.
+    scope: whose requests may share a result; a tenant, or everybody's. reviewed: what a person looks at in any case;
+    what nobody looked at answers no such request. frame_limit: the frame check's threshold, None without one.
     """
     content = request.model_dump(mode="json", exclude=NOT_PIXELS)
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
     versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
-    reviewed = {"is_reviewed": True} if is_reviewed else {}
-    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **reviewed, **content})
+    given = {"reviewed": list(reviewed), "frame_limit": frame_limit}
+    # Left out where there are none: seeds are drawn from this.
+    checks = {name: check for name, check in given.items() if check}
+    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **checks, **content})
+
+
+def cache_limits(settings: Settings) -> dict[str, float]:
+    """As scripts/prelude/assets.lua takes them: bytes of all entries, seconds of one."""
+    return {"bytes": settings.cache_gigabytes * 1e9, "seconds": settings.cache_seconds}
 
 
 def seed_of(request: VideoRequest) -> int:

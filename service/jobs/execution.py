@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from service.jobs.record import SCHEMA_VERSION, Asset, Priority, State, VideoError, VideoRequest, Wire
+from service.moderation.categories import Category
 
 
 class Outcome(Wire):
@@ -59,6 +60,14 @@ class Outcome(Wire):
             error=VideoError(code="cancelled", message="The video was cancelled."),
             worker=worker,
         )
+
+
+class Finding(Wire):
+    """What a finished video's frames show, where that is over the threshold."""
+
+    category: Category
+    score: float
+    """Of the worst frame, 0 to 1."""
 
 
 class JobPayload(Wire):
@@ -121,11 +130,17 @@ class Verdict(StrEnum):
     """The answer to finish and release."""
 
     COMMITTED = "committed"
+    HELD = "held"
+    """Committed, but a person must look at the files before anybody gets them."""
+
     ALREADY_MINE = "already_mine"
     """An earlier call of mine committed; its reply was lost."""
 
     LOST = "lost"
     """Not mine, or nobody wants the result any more. Delete what was uploaded."""
+
+    REFUSED = "refused"
+    """Failed by its tenant's policy for what the frames show. Delete what was uploaded."""
 
 
 class Progress(Wire):

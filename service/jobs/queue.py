@@ -11,7 +11,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Collection, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 from redis import Redis
@@ -27,14 +27,27 @@ from service.errors import (
     TenantQueueFull,
     VideoNotFound,
 )
-from service.jobs.cache import cache_key
+from service.jobs.cache import cache_key, cache_limits
 from service.jobs.connection import SOCKET_TIMEOUT_SECONDS, redis_errors
-from service.jobs.execution import Checkpoint, Claim, JobPayload, Lease, Outcome, Progress, Reclaimed, Signal, Verdict
+from service.jobs.execution import (
+    Checkpoint,
+    Claim,
+    Finding,
+    JobPayload,
+    Lease,
+    Outcome,
+    Progress,
+    Reclaimed,
+    Signal,
+    Verdict,
+)
 from service.jobs.fleet import Fleet, FleetChanged
 from service.jobs.lua import load_script
 from service.jobs.memory import MemoryGauge
+from service.jobs.record import ReviewStage
 from service.jobs.store import VideoStore, record_of
 from service.jobs.submission import Submission, SubmitKind, Submitted
+from service.moderation.categories import WORDING
 from service.settings import Settings
 
 TASK = "worker.tasks.generate"
@@ -65,7 +78,7 @@ class JobQueue:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._cache_limits = {"bytes": settings.cache_gigabytes * 1e9, "seconds": settings.cache_seconds}
+        self._cache_limits = cache_limits(settings)
         self._store = VideoStore(redis)
         self._memory = MemoryGauge(redis)
         self._rq_template = _rq_template(redis, settings)
@@ -232,8 +245,11 @@ class JobQueue:
         ]
 
     @redis_errors()
-    def finish(self, lease: Lease, outcome: Outcome) -> Verdict:
-        """Commit: result, every follower's record and event, cache entry. Also for failed and cancelled."""
+    def finish(self, lease: Lease, outcome: Outcome, *, finding: Finding | None = None) -> Verdict:
+        """Commit: result, every follower's record and event, cache entry. Also for failed and cancelled.
+
+        finding: what the frames of a completed one show; by its tenant's policy it is held for a person, or fails.
+        """
         arguments: dict[str, object] = {
             "job_id": lease.job_id,
             "execution_id": lease.execution_id,
@@ -248,15 +264,18 @@ class JobQueue:
             arguments["asset_id"] = asset.id
             arguments["files"] = [file.key for file in asset.files]
             arguments["num_bytes"] = sum(file.size_bytes for file in asset.files)
+        if finding is not None:
+            arguments["finding"] = finding.model_dump()
+            arguments["refusal"] = f"The finished video was refused: it shows {WORDING[finding.category]}."
         if outcome.inference_time_seconds is not None:
             arguments["seconds"] = outcome.inference_time_seconds
         return Verdict(self._finish(args=[json.dumps(arguments, ensure_ascii=False)]))
 
     @redis_errors()
     def has_ended(self, lease: Lease) -> bool:
-        """Whether the job ended by this lease: asks what became of a finish() that raised."""
-        execution, ended_as = self._redis.hmget(f"rq:job:{lease.job_id}", "execution", "ended_as")
-        return execution == lease.execution_id and ended_as is not None
+        """Whether the job ended, or is held, by this lease: asks what became of a finish() that raised."""
+        execution, *ends = self._redis.hmget(f"rq:job:{lease.job_id}", "execution", "ended_as", "held")
+        return execution == lease.execution_id and any(end is not None for end in ends)
 
     def release(self, lease: Lease) -> Verdict:
         """Hand a job back to the front of the queue without costing an attempt (shutdown)."""
@@ -319,14 +338,15 @@ class JobQueue:
             "retention": self._settings.retention_seconds,
         }
         if submission.uses_cache:
-            is_reviewed = submission.review is not None
+            reviewed = _reviewed(submission)
             # A review is its tenant's own affair, and so is what comes of it.
-            is_own = is_reviewed or self._settings.cache_scope == "tenant"
+            is_own = bool(reviewed) or self._settings.cache_scope == "tenant"
             arguments["cache_key"] = cache_key(
                 submission.request,
                 fingerprint=submission.fingerprint,
                 scope=submission.tenant if is_own else "",
-                is_reviewed=is_reviewed,
+                reviewed=reviewed,
+                frame_limit=self._settings.frame_limit,
             )
         if submission.review is not None:
             arguments["review"] = submission.review
@@ -366,6 +386,7 @@ class JobQueue:
             "description": f"{request.model} {request.width}x{request.height} {request.num_frames} frames",
             "payload": payload.model_dump_json(),
             "shape": request.shape,
+            "frames": submission.frames,
         }
 
     def _retry_after(self, seconds_per_job: str) -> int:
@@ -387,6 +408,12 @@ def _rq_template(redis: Redis, settings: Settings) -> dict[str, Any]:
     )
     job.retries_left = settings.max_attempts - 1
     return cast(dict[str, Any], job.to_dict())
+
+
+def _reviewed(submission: Submission) -> tuple[ReviewStage, ...]:
+    """What a person looks at of it, in any case."""
+    looks = {"prompt": submission.review is not None, "frames": submission.frames == "everything"}
+    return tuple(stage for stage in get_args(ReviewStage) if looks[stage])
 
 
 def _iso_now() -> str:

@@ -174,6 +174,8 @@ class Asset(Wire):
 
 
 ReviewState = Literal["pending", "approved", "rejected", "withdrawn"]
+ReviewStage = Literal["prompt", "frames"]
+"""What a person looks at: a prompt before anything is made of it, or finished frames before anybody gets them."""
 
 
 class VideoRecord(Wire):
@@ -208,7 +210,7 @@ class VideoRecord(Wire):
     """Jobs that workers hold while it waits; None when not waiting."""
 
     review: ReviewState | None = None
-    """Of the job that it follows; None of one that nobody had to look at."""
+    """Of the job that it follows, the latest; None of one that nobody had to look at."""
 
     cached: bool = False
     """Answered from an earlier identical request's files."""
@@ -250,6 +252,11 @@ class VideoRecord(Wire):
     @property
     def is_terminal(self) -> bool:
         return self.state.is_terminal
+
+    @property
+    def is_held(self) -> bool:
+        """Its files are there, and a person must look at them first."""
+        return self.state is State.FINISHING and self.review == "pending"
 
     @property
     def status(self) -> PublicStatus:

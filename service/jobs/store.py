@@ -70,7 +70,7 @@ class VideoStore:
     def of_asset(self, asset_id: str) -> tuple[VideoRecord, ...]:
         """Videos that have this asset's files, anybody's, by creation time."""
         names = self._references(asset_id)
-        videos = self.find([name for name in names if not name.startswith("cache:")])
+        videos = self.find([name for name in names if not name.startswith(("cache:", "review:"))])
         return tuple(sorted(videos, key=lambda video: (video.created_at, video.id)))
 
     @redis_errors()
@@ -285,7 +285,8 @@ def _record(
         # An operator emptied the queue with RQ's own tools.
         error = VideoError(code="job_removed", message="The job was removed from the queue. Submit it again.")
         return VideoRecord(**common, state=State.FAILED, error=error)
-    is_started = status == "started"
+    # A deferred job with a phase has its files already, and waits for a reviewer.
+    is_started = status == "started" or (status == "deferred" and phase is not None)
     num_ahead, seconds_ahead, num_running = place or (None, None, None)
     return VideoRecord(
         **common,

@@ -15,6 +15,7 @@ from service.jobs.record import (
     new_job_id,
     new_video_id,
 )
+from service.moderation.policy import ReviewRule
 
 
 class Submission(Wire):
@@ -51,6 +52,9 @@ class Submission(Wire):
     max_active_by_tenant: int | None = None
     review: str | None = None
     """Why a person must look at it before it is made: a category, or "everything". None: nobody must."""
+
+    frames: ReviewRule = "flagged"
+    """What a person must look at once it is made; "never": what the frame check flags fails."""
 
     daily_gpu_seconds_of_tenant: float | None = None
     priority: Priority = "standard"

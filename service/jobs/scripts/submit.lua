@@ -76,7 +76,8 @@ if args.cache_key then call('SET', flight_key(args.cache_key), args.job_id) end
 call('SADD', followers_key(args.job_id), args.video_id)
 reserve(args.job_id, args.tenant, args.cost)
 if args.review then
-  open_review(args.job_id, args.tenant, args.weight, args.review)
+  open_review(args.job_id, args.job_id, args.tenant, 'prompt', args.review)
+  call('HSET', review_key(args.job_id), 'weight', stamp(args.weight))
 else
   enqueue(args.job_id, {priority = args.priority, fingerprint = args.fingerprint, tenant = args.tenant, cost = args.cost,
     submitted_at = now}, args.weight)

@@ -18,7 +18,7 @@ from service.api.server import GatewayServer
 from service.embedded import EmbeddedServers
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect
-from service.jobs.execution import Claim, Outcome
+from service.jobs.execution import Claim, Finding, Outcome
 from service.jobs.queue import JobQueue
 from service.jobs.record import Asset, AssetFile, WorkerInfo, new_execution_id, object_key
 from service.jobs.store import VideoStore
@@ -123,14 +123,14 @@ class FakeWorker:
         """Complete the next job with a file of that content; the video file's key."""
         return self.complete(self.claim(), content)
 
-    def complete(self, claim: Claim, content: bytes = b"0123456789") -> str:
+    def complete(self, claim: Claim, content: bytes = b"0123456789", *, finding: Finding | None = None) -> str:
         """The video file's key."""
         asset_id, execution_id = claim.payload.asset_id, claim.lease.execution_id
         video = self._upload(object_key(asset_id, execution_id, "video.mp4"), content, "video/mp4")
         thumbnail = self._upload(object_key(asset_id, execution_id, "thumbnail.webp"), b"picture", "image/webp")
         asset = Asset(id=asset_id, video=video, thumbnail=thumbnail, width=256, height=256, num_frames=17, fps=8)
         outcome = Outcome.completed(asset, stage_durations={"denoise": 1.5}, inference_time_seconds=1.5, worker="w")
-        self.queue.finish(claim.lease, outcome)
+        self.queue.finish(claim.lease, outcome, finding=finding)
         return video.key
 
     def fail(self, code: str, message: str) -> None:

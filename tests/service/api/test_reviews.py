@@ -5,8 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from service.jobs.execution import Finding
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
 from service.jobs.reviews import TIME_OUT, Reviews
@@ -265,3 +267,82 @@ def test_an_operator_can_end_a_held_job(acme: httpx.Client, redis: Redis) -> Non
 
     assert acme.get(f"/v1/videos/{video_id}").json()["error"]["code"] == "failed_by_operator"
     assert pending(acme) == []
+
+
+def hold(worker: FakeWorker) -> str:
+    """The next job's video, as finished by a worker whose frame check found something; the review's id."""
+    claim = worker.claim()
+    worker.complete(claim, finding=Finding(category="sexual", score=0.91))
+    return f"{claim.lease.job_id}-frames"
+
+
+def test_what_the_frame_check_held_is_shown_to_reviewers_alone(
+    open_as: OpenAs, redis: Redis, worker: FakeWorker
+) -> None:
+    Tenants(redis).create(Tenant(name="plain"))
+    owner, reviewer = open_as("plain", scopes=["create", "read"]), open_as("plain", scopes=["review"])
+    video_id = submit(owner)
+    review_id = hold(worker)
+
+    video = owner.get(f"/v1/videos/{video_id}").json()
+    assert (video["status"], video["review"], video["output"]) == ("in_progress", {"state": "pending"}, None)
+    for variant in ("video", "thumbnail", "spritesheet"):
+        reply = owner.get(f"/v1/videos/{video_id}/content", params={"variant": variant})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "video_not_ready")
+        assert "a person must look at it first" in reply.json()["error"]["message"]
+    assert owner.get(f"/v1/reviews/{review_id}/content").status_code == 403
+    [review] = reviewer.get("/v1/reviews", params={"stage": "frames"}).json()["data"]
+    assert (review["id"], review["category"], review["score"]) == (review_id, "sexual", 0.91)
+    assert review["files"] == ["video", "thumbnail"]
+    assert reviewer.get("/v1/reviews", params={"stage": "prompt"}).json()["data"] == []
+    part = reviewer.get(f"/v1/reviews/{review_id}/content", headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    picture = reviewer.get(f"/v1/reviews/{review_id}/content", params={"variant": "thumbnail"})
+    assert (picture.content, picture.headers["Content-Type"]) == (b"picture", "image/webp")
+    assert reviewer.get(f"/v1/reviews/{review_id}/content", params={"variant": "spritesheet"}).status_code == 404
+    assert open_as("other").get(f"/v1/reviews/{review_id}/content").status_code == 404
+
+
+def test_an_approved_file_is_its_owners_and_no_longer_the_desks(
+    open_as: OpenAs, redis: Redis, worker: FakeWorker
+) -> None:
+    Tenants(redis).create(Tenant(name="plain"))
+    plain = open_as("plain")
+    video_id = submit(plain)
+    review_id = hold(worker)
+
+    assert plain.post(f"/v1/reviews/{review_id}/approve").json()["state"] == "approved"
+
+    assert plain.get(f"/v1/videos/{video_id}/content").content == b"0123456789"
+    late = plain.get(f"/v1/reviews/{review_id}/content")
+    assert (late.status_code, late.json()["error"]["code"]) == (409, "video_not_ready")
+    assert events(redis) == [(video_id, "completed")]
+
+
+def test_verdicts_decisions_and_what_waits_are_counted(acme: httpx.Client, client: httpx.Client) -> None:
+    before = samples(client)
+    submit(acme)
+    assert acme.post("/v1/videos", json={"prompt": "a naked woman"}).status_code == 400
+    waiting = samples(client)
+    acme.post(f"/v1/reviews/{pending(acme)[0]['id']}/approve")
+    after = samples(client)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, *sorted(labels.items()))
+        return after.get(key, 0) - before.get(key, 0)
+
+    assert grown("wanserve_moderation_verdicts_total", category="everything", outcome="review") == 1
+    assert grown("wanserve_moderation_verdicts_total", category="sexual", outcome="block") == 1
+    assert grown("wanserve_review_decisions_total", decision="approved") == 1
+    assert waiting["wanserve_reviews_pending",] == 1
+    assert waiting["wanserve_reviews_oldest_age_seconds",] > 0
+    assert after["wanserve_reviews_pending",] == 0
+
+
+def samples(client: httpx.Client) -> dict[tuple[Any, ...], float]:
+    """Of /metrics, by name and labels."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+    }

@@ -67,6 +67,15 @@ local function register_end(job_id, queue, state, iso)
   call('ZADD', registry, stamp(now + retention), job_id)
 end
 
+-- What RQ's own Job.return_value() and Job.latest_result() read, of an execution that ended the job.
+local function remember_result(job_id, execution, worker, claimed_at, is_success, text)
+  local result = 'rq:results:' .. job_id
+  call('XADD', result, 'MAXLEN', '~', 10, '*', 'type', is_success and 1 or 2, 'worker_name', worker,
+    'execution_id', execution, 'execution_started_at', claimed_at, 'execution_ended_at', stamp(now),
+    is_success and 'return_value' or 'exc_string', text)
+  call('EXPIRE', result, retention_of(job_id))
+end
+
 -- The saved state of a job, which nobody will go on from.
 local function drop_checkpoint(job_id)
   local object_key = call('HGET', job_key(job_id), 'checkpoint')
@@ -92,8 +101,8 @@ local function end_job(job_id, queue, state, outcome, asset_id, iso, seconds)
   settle(job_id, seconds)
   register_end(job_id, queue, state, iso)
   drop_checkpoint(job_id)
-  close_review(job_id, 'withdrawn', retention_of(job_id))
   end_followers(job_id, state, outcome, asset_id)
+  leave_desk(job_id, retention_of(job_id))
   land(call('HGET', job_key(job_id), 'cache_key'), job_id)
 end
 
@@ -109,6 +118,7 @@ local function end_removed(job_id, queue, iso)
   else
     settle(job_id)
     end_followers(job_id, 'failed', outcome)
+    leave_desk(job_id, retention_of(job_id))
   end
 end
 
