@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -186,7 +187,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.content[record.job_id] = (prompt, seed, checkpoint)
         return record.id
 
-    @rule(target=claims, checkpoint=st.sampled_from(CHECKPOINTS))
+    @precondition(lambda self: self.model.open.keys() and len(self.model.owner) < len(set(self.model.open.values())))
+    @rule(target=claims, checkpoint=st.sampled_from((CHECKPOINTS[0], *CHECKPOINTS)))
     def claim(self, checkpoint: str) -> object:
         before = {priority: self._list(priority, checkpoint) for priority in PRIORITIES}
         execution_id = new_execution_id()
@@ -218,6 +220,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.model.owns(claimed.lease):
             self.model.lapsed.add(claimed.lease.execution_id)
 
+    @precondition(lambda self: self.model.lapsed)
     @rule()
     def reclaim(self) -> None:
         model = self.model
@@ -237,12 +240,19 @@ class QueueMachine(RuleBasedStateMachine):
         for job_id in expected:
             del model.owner[job_id]
 
-    @rule(
-        claimed=claims,
-        outcome=st.sampled_from(("completed", "completed", "failed", "cancelled")),
-        is_flagged=st.booleans(),
-    )
-    def finish(self, claimed: Claim, outcome: str, *, is_flagged: bool) -> None:
+    @rule(claimed=claims)
+    def complete(self, claimed: Claim) -> None:
+        self._finish(claimed, "completed", is_flagged=False)
+
+    @rule(claimed=claims)
+    def complete_what_must_be_looked_at(self, claimed: Claim) -> None:
+        self._finish(claimed, "completed", is_flagged=True)
+
+    @rule(claimed=claims, outcome=st.sampled_from(("failed", "cancelled")))
+    def end_otherwise(self, claimed: Claim, outcome: str) -> None:
+        self._finish(claimed, outcome, is_flagged=False)
+
+    def _finish(self, claimed: Claim, outcome: str, *, is_flagged: bool) -> None:
         lease, model = claimed.lease, self.model
         if outcome == "cancelled" and model.signal(lease) is not Signal.CANCEL:
             # A worker calls it cancelled only when told so.
@@ -268,6 +278,7 @@ class QueueMachine(RuleBasedStateMachine):
             model.shown |= dict.fromkeys(followers, claimed.payload.asset_id)
         assert self.queue.finish(lease, as_outcome(claimed, outcome), finding=finding) is model.verdict(lease, outcome)
 
+    @precondition(lambda self: self.model.held)
     @rule(claimed=claims, approves=st.booleans())
     def decide(self, claimed: Claim, *, approves: bool) -> None:
         job_id, model = claimed.lease.job_id, self.model
@@ -302,6 +313,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.cancel(video_id) == (video_id in self.model.open)
             assert not self.queue.cancel(video_id)
 
+    @precondition(lambda self: self.model.open)
     @rule()
     def deadlines_pass(self) -> None:
         late = set(self.redis.zrange("wanserve:deadlines", 0, -1))
@@ -311,6 +323,7 @@ class QueueMachine(RuleBasedStateMachine):
         for video_id in late:
             assert self.store.get(video_id).state == "expired"
 
+    @precondition(lambda self: self.model.ended)
     @rule()
     def retention_passes(self) -> None:
         ended = self.redis.zrange("wanserve:expiring", 0, -1)
@@ -320,6 +333,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.shown.pop(video_id, None)
             assert self.redis.exists(f"wanserve:video:{video_id}") == 0
 
+    @precondition(lambda self: self.model.cached)
     @rule()
     def cache_passes(self) -> None:
         self._let_pass("wanserve:cache-expiring")

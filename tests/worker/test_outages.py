@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from service.embedded import EmbeddedServers
 from service.errors import QueueUnavailable
 from service.jobs.card import ModelCard
-from service.jobs.execution import Lease, Outcome, Signal, Verdict
+from service.jobs.execution import Finding, Lease, Outcome, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import State, new_execution_id
@@ -250,8 +250,8 @@ class ReplyLosingQueue(JobQueue):
 
     num_finishes = 0
 
-    def finish(self, lease: Lease, outcome: Outcome) -> Verdict:
-        verdict = super().finish(lease, outcome)
+    def finish(self, lease: Lease, outcome: Outcome, *, finding: Finding | None = None) -> Verdict:
+        verdict = super().finish(lease, outcome, finding=finding)
         self.num_finishes += 1
         if self.num_finishes == 1:
             raise QueueUnavailable("The reply was lost.")
