@@ -293,7 +293,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         asset_id = model.held.pop(job_id)
         execution, _ = model.committed[job_id]
-        model.committed[job_id] = (execution, "completed" if approves else "failed by a reviewer")
+        model.committed[job_id] = (execution, "completed" if approves else "failed")
         if approves:
             model.cached[model.content[job_id]] = asset_id
             model.shown |= dict.fromkeys(followers, asset_id)
@@ -372,8 +372,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.model.ended.setdefault(video_id, state) == state
             self.model.open.pop(video_id, None)
         assert self.model.ended.keys() == {video_id for video_id, _ in events}
-        # Nobody wants it any more, or an operator ended it.
-        self.model.held = {job_id: held for job_id, held in self.model.held.items() if self.model.is_wanted(job_id)}
+        for job_id in [job_id for job_id in self.model.held if not self.model.is_wanted(job_id)]:
+            # Nobody wants it any more, or an operator ended it: what its execution hears is that.
+            del self.model.held[job_id]
+            execution, _ = self.model.committed[job_id]
+            self.model.committed[job_id] = (execution, self.redis.hget(f"rq:job:{job_id}", "ended_as"))
 
     @invariant()
     def nothing_is_lost(self) -> None:
