@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
 from service.kept_secret import kept_secret
+from service.moderation.categories import CATEGORIES, Category
 
 PREFIX = "WANSERVE_"
 
@@ -43,6 +44,14 @@ def _ports(text: str) -> tuple[range, ...]:
     if not all(1 <= ports_of_one.start < ports_of_one.stop <= 65536 for ports_of_one in ports):
         raise ValueError("ports lie between 1 and 65535, the lower one first: 443,8000-8999")
     return ports
+
+
+def _labels(text: str) -> dict[str, Category]:
+    """Categories by label, of LABEL=CATEGORY between commas. Raises ValueError."""
+    pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
+    if not all(label.strip() and category.strip() in CATEGORIES for label, _, category in pairs):
+        raise ValueError(f"give LABEL=CATEGORY between commas, where a category is one of {', '.join(CATEGORIES)}")
+    return {label.strip(): cast(Category, category.strip()) for label, _, category in pairs}
 
 
 def _checked_by(parse: Callable[[str], object]) -> AfterValidator:
@@ -200,6 +209,12 @@ class Settings(BaseSettings):
     moderation_url: HttpAddress | None = None
     """An OpenAI-compatible API, up to /v1, whose /moderations reads prompts beside the filter's own classifier."""
 
+    moderation_folder: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    """A text classification model as transformers saves it, exported to ONNX, that reads prompts in the same way."""
+
+    moderation_labels: Annotated[str, _checked_by(_labels)] = ""
+    """What its labels mean where they are not named as our categories: toxic=hate,gore=violence/graphic."""
+
     moderation_model: str = Field("", max_length=200)
     moderation_key: SecretStr | None = None
     moderation_timeout_seconds: float = Field(3.0, ge=0.1, le=60)
@@ -277,6 +292,8 @@ class Settings(BaseSettings):
             raise SettingsError("WANSERVE_API_KEY holds characters that no key has.")
         if self.prompt_extension_url is not None and not self.prompt_extension_model:
             raise SettingsError("Set WANSERVE_PROMPT_EXTENSION_MODEL too: the language model to ask there.")
+        if self.moderation_url is not None and self.moderation_folder is not None:
+            raise SettingsError("Set WANSERVE_MODERATION_URL or WANSERVE_MODERATION_FOLDER, not both.")
         if (self.c2pa_certificate is None) != (self.c2pa_key is None):
             raise SettingsError("Set WANSERVE_C2PA_CERTIFICATE and WANSERVE_C2PA_KEY together, or neither.")
         for field in ("link_secret", "key_pepper", "provenance_secret"):
@@ -314,6 +331,11 @@ class Settings(BaseSettings):
     def more_aliases(self) -> tuple[str, ...]:
         """The names in model_aliases."""
         return tuple(name.strip() for name in self.model_aliases.split(",") if name.strip())
+
+    @property
+    def moderation_names(self) -> dict[str, Category]:
+        """What moderation_labels says."""
+        return _labels(self.moderation_labels)
 
     @property
     def frame_limit(self) -> float | None:

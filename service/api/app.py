@@ -69,8 +69,9 @@ from service.logs import get_logger
 from service.loopback import asks_for_keys
 from service.metrics import GatewayMetrics
 from service.moderation.classifier import shared_classifier
-from service.moderation.external import ExternalClassifier
+from service.moderation.external import ExternalClassifier, SecondReader
 from service.moderation.filter import PromptFilter
+from service.moderation.folder import FolderClassifier
 from service.moderation.scoring import scores_of
 from service.prompt_extension import PromptExtension
 from service.rates import Rates
@@ -214,12 +215,16 @@ def _filter(settings: Settings) -> Iterator[PromptFilter]:
     """Of ourselves, and where settings name one of another classifier too. Raises StartupError."""
     # Now: a missing part must not be found by the first prompt, nor its reader wait for it.
     shared_classifier()
-    if settings.moderation_url is None:
+    if settings.moderation_url is None and settings.moderation_folder is None:
         yield PromptFilter()
         return
-    with closing(ExternalClassifier(settings)) as external:
+    with closing(_second_reader(settings)) as second:
         fallback = scores_of if settings.moderation_on_failure == "pass" else None
-        yield PromptFilter(lambda text: external.widen(text, scores_of(text)), fallback=fallback)
+        yield PromptFilter(lambda text: second.widen(text, scores_of(text)), fallback=fallback)
+
+
+def _second_reader(settings: Settings) -> SecondReader:
+    return ExternalClassifier(settings) if settings.moderation_folder is None else FolderClassifier(settings)
 
 
 @contextmanager
