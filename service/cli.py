@@ -16,6 +16,7 @@ from service.errors import ServiceError, StartupError
 from service.keys_cli import add_keys
 from service.logs import configure_logs
 from service.operations_cli import add_operations
+from service.reviews_cli import add_reviews
 from service.settings import Settings
 from service.verify_cli import add_verify
 from service.videos_cli import add_videos
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_gateway(commands)
     add_videos(commands)
     add_batches(commands)
+    add_reviews(commands)
     add_keys(commands)
     add_operations(commands)
     add_verify(commands)

@@ -56,7 +56,6 @@ class FolderClassifier:
         self._is_multi_label = config.get("problem_type") == "multi_label_classification"
         longest = min(MAX_TOKENS, config.get("max_position_embeddings", MAX_TOKENS))
         self._tokenizer = _tokenizer(folder, max_tokens=longest)
-        )
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -129,7 +128,9 @@ def _check_labels(config: Mapping[str, Any], session: onnxruntime.InferenceSessi
     num_labels, width = len(config["id2label"]), session.get_outputs()[0].shape[-1:]
     # A width that the model leaves open comes as its name.
     if width and isinstance(width[0], int) and width[0] != num_labels:
-        raise StartupError(f"The model in {folder} gives {width[0]} scores, and its config.json names {num_labels} labels.")
+        raise StartupError(
+            f"The model in {folder} gives {width[0]} scores, and its config.json names {num_labels} labels."
+        )
 
 
 def _categories(config: Mapping[str, Any], names: Mapping[str, Category], folder: Path) -> dict[int, Category]:
