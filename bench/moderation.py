@@ -1,6 +1,6 @@
 """How well and how fast the prompt filter decides: `python -m bench.moderation`; HALF=dev while building it.
 
-bench/moderation_prompts holds the prompts; a SHA-256 of each says which half it is in. Nothing of the test half
+bench/moderation_prompts holds the prompts; a SHA-256 of each says which half it is in. No prompt of the test half
 went into the word lists, the corpus or the thresholds. Caught: blocked or held for review.
 """
 

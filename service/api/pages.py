@@ -19,6 +19,7 @@ CONTENT_TYPES = {
     "reference.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "client.js": "text/javascript; charset=utf-8",
+    "desk.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 HEADERS = {
@@ -35,7 +36,7 @@ def get_page(gateway: WithGateway) -> Response:
 
 @router.get("/console/{name}")
 def get_page_part(
-    gateway: WithGateway, name: Literal["style.css", "reference.css", "app.js", "client.js", "icon.svg"]
+    gateway: WithGateway, name: Literal["style.css", "reference.css", "app.js", "client.js", "desk.js", "icon.svg"]
 ) -> Response:
     return _file(name, gateway.settings)
 
@@ -46,10 +47,10 @@ def _file(name: str, settings: Settings) -> Response:
 
 
 def _policy(settings: Settings) -> str:
-    """With a key the page plays signed links, which may lead to the CDN or the store."""
+    """With a key the page plays signed links, which may lead to the CDN or the store, and held videos that it got."""
     places = {urlsplit(url) for url in (settings.cdn_base_url, settings.s3_public_endpoint) if url is not None}
     files = " ".join(["'self'", *sorted(f"{place.scheme}://{place.netloc}" for place in places)])
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {files}; media-src {files}; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {files}; media-src blob: {files}; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

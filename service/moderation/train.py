@@ -32,19 +32,20 @@ _ALTERNATIVES = re.compile(r"\{([^}]*)\}")
 def main() -> None:
     weights = {}
     for language in ("en", "zh"):
-        texts, labels = _corpus(language)
-        features = _features(language, texts)
-        weight, bias = _fit(features, labels, l2=L2[language], positives=POSITIVES[language])
+        texts, labels, _ = read_corpus(language)
+        weight, bias = fit(language, features_of(language, texts), labels)
         weights[f"{language}_weight"], weights[f"{language}_bias"] = weight.astype(np.float16), bias
         print(f"{language}: {len(texts)} texts")
     np.savez_compressed(WEIGHTS, allow_pickle=False, **weights)
 
 
-def _corpus(language: Language) -> tuple[list[str], np.ndarray]:
-    """Texts, and for each category 1.0 where the text belongs to it, (texts, categories)."""
+def read_corpus(language: Language) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Texts; for each category 1.0 where a text belongs to it, (texts, categories); the line that each is made from."""
     random = Random(0)
     section, examples = "", {}
-    for line in (files("service.moderation") / f"corpus/{language}.txt").read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(
+        (files("service.moderation") / f"corpus/{language}.txt").read_text(encoding="utf-8").splitlines()
+    ):
         match line.strip():
             case comment if not comment or comment.startswith("#"):
                 continue
@@ -52,13 +53,13 @@ def _corpus(language: Language) -> tuple[list[str], np.ndarray]:
                 section = header.strip("[]")
             case template:
                 limit = SAFE_EXPANSIONS_PER_LINE if section == "safe" else EXPANSIONS_PER_LINE
-                examples.update(dict.fromkeys(_expand(template, random, limit), section))
-    labels = np.array([[float(section == category) for category in CATEGORIES] for section in examples.values()])
+                examples.update(dict.fromkeys(_expand(template, random, limit), (section, number)))
+    labels = np.array([[float(section == category) for category in CATEGORIES] for section, _ in examples.values()])
     # What sexualises minors is sexual too.
     labels[:, CATEGORIES.index("sexual")] = np.maximum(
         labels[:, CATEGORIES.index("sexual")], labels[:, CATEGORIES.index("sexual/minors")]
     )
-    return list(examples), labels
+    return list(examples), labels, np.array([number for _, number in examples.values()])
 
 
 def _expand(template: str, random: Random, limit: int) -> list[str]:
@@ -69,15 +70,16 @@ def _expand(template: str, random: Random, limit: int) -> list[str]:
     return everything if len(everything) <= limit else random.sample(everything, limit)
 
 
-def _features(language: Language, texts: list[str]) -> np.ndarray:
+def features_of(language: Language, texts: list[str]) -> np.ndarray:
     if language == "zh":
         return np.stack([han_features(han_input(readings_of(text))) for text in texts])
     embedder, read = Embedder(), [latin_inputs(readings_of(text))[0] for text in texts]
     return np.concatenate([embedder.embed(read[i : i + 64]) for i in range(0, len(read), 64)])
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, *, l2: float, positives: float) -> tuple[np.ndarray, np.ndarray]:
+def fit(language: Language, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logistic regression of (texts, features), a category at a time."""
+    positives, l2 = POSITIVES[language], L2[language]
     matrix = csr_array(features)
     weight, bias = np.zeros((features.shape[1], labels.shape[1])), np.zeros(labels.shape[1])
     for i, label in enumerate(labels.T):

@@ -73,10 +73,18 @@ def opened(browser: Browser, address: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
+
+    def is_own(url: str) -> bool:
+        # A blob is what the page has fetched already.
+        return url.removeprefix("blob:").startswith(address)
+
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
-    page.on("request", lambda request: None if request.url.startswith(address) else faults.append(request.url))
+    page.on(
+        "request",
+        lambda request: None if request.url.removeprefix("blob:").startswith(address) else faults.append(request.url),
+    )
     page.goto(address)
     yield page
     context.close()

@@ -16,16 +16,18 @@ import {
   useKey,
   whenKeyWanted,
 } from "./client.js";
+import { watchDesk } from "./desk.js";
 
 const HEALTH_MS = 4000;
 const REFRESH_MS = 2500;
-const STAGES = ["queued", "text", "denoise", "decode", "encode", "upload"];
+const STAGES = ["queued", "text", "denoise", "decode", "check", "encode", "upload"];
 const STAGE_WORDS = {
   text: "Reading the prompt",
   denoise: "Drawing",
   decode: "Developing frames",
   encode: "Encoding",
   upload: "Storing",
+  review: "Finished; a person must look at it first",
 };
 const LANGUAGES = { en: "English", zh: "中文" };
 
@@ -664,6 +666,7 @@ function askForKey(error) {
   built.clear();
   state.lastListed = null;
   emptyStage();
+  $("desk").hidden = true;
   showKeyForm(true);
   showKeyProblem(error.code === "missing_api_key" ? null : error);
   $("key").focus();
@@ -762,6 +765,7 @@ async function start() {
   emptyOrLinked();
   watchHealth();
   refresh();
+  watchDesk();
 }
 
 /** Opens the video that the address names, if it is there. */

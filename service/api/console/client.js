@@ -39,6 +39,7 @@ export const getVideo = (id) => call(`/v1/videos/${id}`);
 export const cancelVideo = (id) => call(`/v1/videos/${id}/cancel`, { method: "POST" });
 export const deleteVideo = (id) => call(`/v1/videos/${id}`, { method: "DELETE" });
 export const listVideos = (after) => call(`/v1/videos?limit=24${after ? `&after=${after}` : ""}`);
+export const listReviews = () => call("/v1/reviews?limit=24");
 export const isEnded = (video) => video.status === "completed" || video.status === "failed";
 
 /** Where the page plays and saves a file from. A player sends no key: beside one it needs the signed link. */
@@ -49,6 +50,21 @@ export function fileOf(video, variant = "video") {
   const link = new URL(signed);
   // The gateway's own links work under whatever name this page was opened.
   return link.pathname.endsWith(path) ? path + link.search : signed;
+}
+
+/** Approve or reject. */
+export function decideReview(id, decision, reason) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ reason }) };
+  return call(`/v1/reviews/${id}/${decision}`, options);
+}
+
+/** Where the page plays a held video from: no link leads to one, so beside a key it is fetched whole. */
+export async function reviewFile(id) {
+  const path = `/v1/reviews/${id}/content`;
+  if (!hasKey()) return path;
+  const reply = await reach(path, {});
+  if (!reply.ok) throw new ApiError(reply.status, await reply.json().catch(() => null));
+  return URL.createObjectURL(await reply.blob());
 }
 
 /** The health report, whatever its status code. */

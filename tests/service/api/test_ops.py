@@ -100,7 +100,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: httpx.Client) -> None:
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http://" not in page.text
     assert "https://" not in page.text
-    for name in ("app.js", "client.js", "style.css", "icon.svg"):
+    for name in ("app.js", "client.js", "desk.js", "style.css", "icon.svg"):
         assert client.get(f"/console/{name}").status_code == 200
     assert client.get("/console/secret.txt").status_code == 400
 
