@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,8 +80,8 @@ def _note_answers(journal: Journal) -> None:
             journal.note(Deed.SAVED, lease.job_id, lease.execution_id, step)
         return signal
 
-    def finish_and_note(queue: JobQueue, lease: Lease, outcome: Outcome) -> Verdict:
-        verdict = finish(queue, lease, outcome)
+    def finish_and_note(queue: JobQueue, lease: Lease, outcome: Outcome, **more: Any) -> Verdict:
+        verdict = finish(queue, lease, outcome, **more)
         if verdict is not Verdict.LOST:
             journal.note(Deed.COMMITTED, lease.job_id, lease.execution_id, 0)
         return verdict

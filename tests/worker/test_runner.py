@@ -15,7 +15,7 @@ from model.errors import EngineError, InvalidParams, NotFinite, OutOfMemory
 from model.params import GenerationParams
 from model.request import Request
 from service.errors import ObjectNotFound, QueueRefused
-from service.jobs.execution import Lease, Outcome, Progress
+from service.jobs.execution import Finding, Lease, Outcome, Progress
 from service.jobs.queue import JobQueue
 from service.jobs.record import State, VideoRecord, object_key
 from service.jobs.store import VideoStore
@@ -300,7 +300,7 @@ def test_files_of_a_refused_commit_are_removed(
     submit()
     held = claim(inbox)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_named: object) -> None:
         shutdown._grace_seconds = 0
         shutdown.request()
         raise QueueRefused("The queue (Redis) fails: MISCONF.")
@@ -310,6 +310,7 @@ def test_files_of_a_refused_commit_are_removed(
     assert not has_object(storage, held)
 
 
+@pytest.mark.parametrize("finding", [None, Finding(category="sexual", score=0.9)])
 def test_files_of_a_commit_that_took_effect_stay_whatever_was_said_later(
     submit: Submit,
     inbox: Inbox,
@@ -318,13 +319,14 @@ def test_files_of_a_commit_that_took_effect_stay_whatever_was_said_later(
     storage: Storage,
     shutdown: Shutdown,
     monkeypatch: pytest.MonkeyPatch,
+    finding: Finding | None,
 ) -> None:
     submit()
     held = claim(inbox)
     finish = queue.finish
 
-    def commit_and_refuse(lease: Lease, outcome: Outcome) -> None:
-        finish(lease, outcome)
+    def commit_and_refuse(lease: Lease, outcome: Outcome, **_named: object) -> None:
+        finish(lease, outcome, finding=finding)
         shutdown._grace_seconds = 0
         shutdown.request()
         raise QueueRefused("The queue (Redis) fails: MISCONF.")
