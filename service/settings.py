@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -397,7 +398,16 @@ def _refuse_unknown(settings: type[Settings], environment: Mapping[str, str]) ->
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
         legal = ", ".join(sorted(name for name in known if name.startswith(PREFIX)))
-        raise SettingsError(f"Unknown setting {', '.join(unknown)}. Known are: {legal}.")
+        named = ", ".join(f"{name}{_nearest(name, known)}" for name in unknown)
+        raise SettingsError(f"Unknown setting {named}. Known are: {legal}.")
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """Words that name the variable that was likeliest meant; empty when none is near."""
+    # The prefix, which all share, would make everything look near.
+    bare = {variable.removeprefix(PREFIX): variable for variable in known}
+    near = get_close_matches(name.removeprefix(PREFIX), sorted(bare), n=1, cutoff=0.75)
+    return f" (did you mean {bare[near[0]]}?)" if near else ""
 
 
 def _explain(settings: type[Settings], error: ValidationError) -> str:

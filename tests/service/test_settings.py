@@ -31,8 +31,10 @@ def test_variables_are_read_with_and_without_prefix(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("WANSERVE_PORTT", "9000", "Unknown setting WANSERVE_PORTT. Known are:"),
-        ("WANSERVE_REDIS_URL", "redis://x", "Unknown setting WANSERVE_REDIS_URL"),
+        ("WANSERVE_PORTT", "9000", "Unknown setting WANSERVE_PORTT (did you mean WANSERVE_PORT?). Known are:"),
+        ("WANSERVE_REDIS_URL", "redis://x", "Unknown setting WANSERVE_REDIS_URL (did you mean REDIS_URL?). Known"),
+        ("WANSERVE_LEASE_SECOND", "9", "WANSERVE_LEASE_SECOND (did you mean WANSERVE_LEASE_SECONDS?). Known"),
+        ("WANSERVE_ZZZ", "9", "Unknown setting WANSERVE_ZZZ. Known are:"),
         ("WANSERVE_PORT", "http", "WANSERVE_PORT"),
         ("WANSERVE_PORT", "0", "greater than or equal to 1"),
         ("WANSERVE_PORT", "70000", "less than or equal to 65535"),
