@@ -64,6 +64,7 @@ def _why_not(backend: AttentionBackendName, transformer: WanTransformer3DModel) 
     try:
         _check_attention_backend_requirements(backend)
         dispatch_attention_fn(tokens, tokens, tokens, backend=backend)
+    # Every package refuses in its own way: a missing kernel, build or device has each another type.
     except (RuntimeError, ImportError, ValueError, NotImplementedError, AssertionError) as e:
         return str(e).strip().partition("\n")[0]
     return None
