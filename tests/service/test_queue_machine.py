@@ -6,7 +6,6 @@ a job commits it, what is shown agrees with what was answered, and files live as
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck
@@ -27,7 +26,7 @@ from redis import Redis
 
 from service.errors import BudgetExceeded, Conflict, NotFound, QueueFull, TenantQueueFull, VideoNotFound
 from service.jobs.card import ModelCard
-from service.jobs.execution import Claim, Finding, Lease, Outcome, Progress, Signal, Verdict
+from service.jobs.execution import Claim, Finding, Outcome, Progress, Signal, Verdict
 from service.jobs.garbage import Garbage
 from service.jobs.operations import Operations
 from service.jobs.queue import JobQueue
@@ -37,6 +36,7 @@ from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
 from service.jobs.submission import Submission, SubmitKind
 from service.settings import Settings
+from tests.service.queue_model import Model
 
 MAX_DEPTH = 6
 MAX_ATTEMPTS = 2
@@ -46,70 +46,6 @@ MAX_ACTIVE = 5
 BUDGET_SECONDS = 12.0
 CHECKPOINTS = ("f" * 64, "0" * 64)
 """Fingerprints; a worker has one of them."""
-
-Content = tuple[str, int, str]
-"""Prompt, seed and checkpoint: what makes two requests the same."""
-
-
-@dataclass
-class Model:
-    """What the queue should know, in plain sets."""
-
-    open: dict[str, str] = field(default_factory=dict)
-    """Job by video, for videos that have not ended."""
-
-    content: dict[str, Content] = field(default_factory=dict)
-    """By job."""
-
-    ended: dict[str, str] = field(default_factory=dict)
-    owner: dict[str, Claim] = field(default_factory=dict)
-    """By job: the claim that may commit it."""
-
-    committed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By job: execution and state that ended it."""
-
-    lapsed: set[str] = field(default_factory=set)
-    """Executions whose lease ran out."""
-
-    cached: dict[Content, str] = field(default_factory=dict)
-    """Asset by content."""
-
-    shown: dict[str, str] = field(default_factory=dict)
-    """Asset by video, of videos that are completed and have a record."""
-
-    held: dict[str, str] = field(default_factory=dict)
-    """Asset by job, of jobs whose files wait for a person's look."""
-
-    uploaded: set[str] = field(default_factory=set)
-    """Assets whose files are in storage, or were."""
-
-    def is_wanted(self, job_id: str) -> bool:
-        return job_id in self.open.values()
-
-    def owns(self, lease: Lease) -> bool:
-        owner = self.owner.get(lease.job_id)
-        return owner is not None and owner.lease == lease
-
-    def signal(self, lease: Lease) -> Signal:
-        if not self.owns(lease):
-            return Signal.LOST
-        return Signal.OK if self.is_wanted(lease.job_id) else Signal.CANCEL
-
-    def verdict(self, lease: Lease, state: str) -> Verdict:
-        """Of finish()."""
-        if self.owns(lease):
-            is_kept = self.is_wanted(lease.job_id) or state == "cancelled"
-            return Verdict.COMMITTED if is_kept else Verdict.LOST
-        if self.committed.get(lease.job_id) == (lease.execution_id, "held") and lease.job_id in self.held:
-            return Verdict.HELD if state == "completed" else Verdict.LOST
-        is_mine = self.committed.get(lease.job_id) == (lease.execution_id, state)
-        return Verdict.ALREADY_MINE if is_mine else Verdict.LOST
-
-    def kind(self, content: Content) -> SubmitKind:
-        if content in self.cached:
-            return SubmitKind.CACHED
-        has_twin = any(self.content[job_id] == content for job_id in self.open.values())
-        return SubmitKind.JOINED if has_twin else SubmitKind.QUEUED
 
 
 class QueueMachine(RuleBasedStateMachine):
