@@ -11,8 +11,12 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c c
 READY = $(VENV)/.ready
 # The openai SDK before the newest, for tests/clients.
 OLD_SDK = $(VENV)/openai-2
+# What looks at the environment from outside.
+TOOLS = $(VENV)-tools
+# Validators of custom resources.
+MODELS = @kubernetes-models/keda@0.4.2 @kubernetes-models/prometheus-operator@6.0.0
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-gpu check lint types imports format chaos bench train-embedded evaluate-embedded clean
+.PHONY: help demo up test test-gpu check lint types imports format chaos bench sbom audit validate-kubernetes secrets train-embedded evaluate-embedded clean
 export HF_HUB_OFFLINE = 1
 
 help: ## list the targets
@@ -53,7 +57,26 @@ chaos: $(READY) ## kills over gateway, workers, Redis and S3 while 200 jobs run 
 bench: $(READY) ## one line a figure; NAME=path, CHECK=1 fails on a short one
 	CHECK=$(CHECK) $(VENV)/bin/python -m bench.$(if $(NAME),$(NAME),path)
 
-train-embedded: $(READY) ## make the embedded checkpoint from nothing (two to three hours on two cores, resumable)
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit
+	touch $@
+
+sbom: $(READY) $(TOOLS)/.ready ## a bill of materials of the environment, CycloneDX, in build/sbom.json
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment $(VENV)/bin/python --output-file build/sbom.json
+
+audit: $(READY) $(TOOLS)/.ready ## known holes in the environment's packages; asks PyPI's advisory database
+	$(TOOLS)/bin/pip-audit --path $$($(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
+validate-kubernetes: $(READY) ## KEDA's and the Prometheus operator's objects against their schemas; needs npm
+	npm install --prefix build/kubernetes-models --no-save --silent $(MODELS)
+	$(VENV)/bin/python -m deploy.k8s.validate
+
+secrets: ## the secrets that docker-compose.yml and deploy/k8s want, in ./secrets; what is there stays
+	$(PYTHON) deploy/secrets.py secrets
+
+train-embedded: $(READY) ## make the embedded checkpoint from nothing (two to three hours on two cores that multiply bfloat16, much longer elsewhere; resumable)
 	$(VENV)/bin/python -m model.tiny.train
 
 evaluate-embedded: $(READY) ## adherence of the embedded checkpoint on held-out prompts

@@ -14,17 +14,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 from unittest.mock import patch
 
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
+from torch import nn
 
 from bench.report import Figure, report
 from bench.stock import load_stock, run_stock
-from model import engine
+from model import stepper
 from model.engine import Engine
 from model.folder import embedded_path
+from model.linear_layers import use_own_linear_layers
 from model.params import GenerationParams
 from model.request import Request
 from model.tiny.world import COLOURS
@@ -45,6 +48,7 @@ def main() -> int:
         "identical": lambda: identical(ours, stock),
         "large": large,
         "overhead": lambda: overhead(ours),
+        "linear": linear,
     }
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     # With `choices` Python 3.11 refuses the default.
@@ -123,15 +127,30 @@ def overhead(ours: Engine) -> Iterator[Figure]:
     """Share of a saturated run outside the experts' forwards: gathering, guidance, solver, scattering."""
     clip = ours.card.default_params("a green triangle rising in front of a cyan wall")
     clips = [replace(clip, seed=seed, num_inference_steps=18 + seed) for seed in range(8)]
-    forward, shares = _TimedForward(engine.predict_velocities), []
+    forward, shares = _TimedForward(stepper.predict_velocities), []
     for _ in range(ROUNDS):
         requests = [ours.prepare(each) for each in clips]
         forward.seconds = 0.0
-        with patch.object(engine, "predict_velocities", forward):
+        with patch.object(stepper, "predict_velocities", forward):
             started = time.perf_counter()
             step_all(ours, requests)
             shares.append(1 - forward.seconds / (time.perf_counter() - started))
     yield Figure("8 in flight: time outside forwards", 100 * statistics.median(shares), "%", goal=5.0)
+
+
+def linear() -> Iterator[Figure]:
+    """One matrix product of the embedded denoiser, 1280 tokens: our layer against PyTorch's own."""
+    layers = nn.ModuleList([nn.Linear(512, 128), nn.Linear(512, 128)])
+    use_own_linear_layers(layers[0])
+    tokens = torch.randn(16, 80, 512)
+
+    def repeat(layer: nn.Module) -> None:
+        with torch.inference_mode():
+            for _ in range(200):
+                layer(tokens)
+
+    mine, theirs = in_turns(lambda _: repeat(layers[0]), lambda _: repeat(layers[1]))
+    yield ratio("a matrix product of 1280 tokens: ours / PyTorch's", mine, theirs, goal=1.0)
 
 
 class _TimedForward:
@@ -193,8 +212,9 @@ def step_all(ours: Engine, requests: Sequence[Request]) -> None:
 
 
 def decode_all(ours: Engine, requests: Sequence[Request]) -> None:
-    for request in requests:
-        ours.decode(request)
+    decodes = [partial(ours.decode, request) for request in requests]
+    for decoded in ours.decode_all(decodes, [request.params for request in requests]):
+        decoded.result()
 
 
 if __name__ == "__main__":

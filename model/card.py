@@ -63,6 +63,9 @@ class CheckpointCard:
     fingerprint: str
     """SHA-256, hex; changes whenever the same request could give other pixels."""
 
+    revision: str | None
+    """As those who published the checkpoint call it; None where the folder does not tell."""
+
     native_sizes: tuple[tuple[int, int], ...]
     """Width and height at which the checkpoint draws well, the default first."""
 

@@ -8,6 +8,7 @@ from model.cost import cost_coefficients
 from model.fingerprint import fingerprint
 from model.folder import CheckpointFolder
 from model.json_file import JsonFile
+from model.revision import hub_revision
 from model.schedule import SigmaGrid
 from model.shapes import CheckpointShape, TransformerShape
 
@@ -30,16 +31,17 @@ def read_card(folder: CheckpointFolder) -> CheckpointCard:
     if folder.wanserve_json.is_file():
         return _read_wanserve_json(folder)
     digest = fingerprint(folder, sigma_grid="official")
-    return official_card(folder.shape, name=folder.path.name, digest=digest)
+    return official_card(folder.shape, name=folder.path.name, digest=digest, revision=hub_revision(folder.path))
 
 
-def official_card(shape: CheckpointShape, *, name: str, digest: str) -> CheckpointCard:
+def official_card(shape: CheckpointShape, *, name: str, digest: str, revision: str | None = None) -> CheckpointCard:
     """Wan2.2-T2V-A14B as its authors run it; a differently sized checkpoint is named after its folder."""
     is_a14b = shape.transformer == A14B
     return CheckpointCard(
         id="wan2.2-t2v-a14b" if is_a14b else name.lower(),
         aliases=recipe.ALIASES if is_a14b else (),
         fingerprint=digest,
+        revision=revision,
         native_sizes=recipe.NATIVE_SIZES,
         delivery_short_side=None,
         num_frames=DefaultRange(min=1, max=recipe.NUM_FRAMES, default=recipe.NUM_FRAMES),
@@ -77,6 +79,7 @@ def _read_wanserve_json(folder: CheckpointFolder) -> CheckpointCard:
         id=file.text("id"),
         aliases=file.texts("aliases"),
         fingerprint=fingerprint(folder, sigma_grid=_sigma_grid(file)),
+        revision=_revision(file) or hub_revision(folder.path),
         native_sizes=_sizes(file, shape.size_stride),
         delivery_short_side=_delivery_short_side(file),
         num_frames=_frames(file, shape.frame_stride),
@@ -108,6 +111,10 @@ def _is_size(size: Any, stride: int) -> bool:
             return width > 0 and height > 0 and not width % stride and not height % stride
         case _:
             return False
+
+
+def _revision(file: JsonFile) -> str | None:
+    return None if file.value_or(None, "revision") is None else file.text("revision")
 
 
 def _delivery_short_side(file: JsonFile) -> int | None:

@@ -12,37 +12,39 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 
 from model import acceleration
-from model.batch import batches_of, commit, gather, solve
 from model.card import CheckpointCard
 from model.cost import guidance_rows
-from model.denoise import predict_velocities, rotary_table
+from model.denoise import rotary_table
 from model.describe import read_card
-from model.errors import Cancelled, EngineError, InvalidState, NotFinite, OutOfMemory
-from model.experts import ExpertName
+from model.errors import Cancelled, EngineError, InvalidState, OutOfMemory
 from model.folder import EMBEDDED, open_folder
 from model.frames import Frames, StageSeconds
 from model.loader import Parts, load_parts
-from model.memory import MemoryPlan, check_fits
+from model.memory import MemoryPlan, check_fits, decode_bytes
 from model.params import GenerationParams
 from model.preview import PreviewMap, open_preview
 from model.prompt_cache import PromptCache
-from model.request import ExpertText, Request, initial_noise
+from model.request import Request, initial_noise
 from model.saved_state import Origin, from_bytes, to_bytes
 from model.schedule import Schedule, make_schedule
 from model.shapes import CheckpointShape
-from model.text import clean_prompt, count_tokens, prompt_embeds, text_keys_values
-from model.text_stack import TextStacks
+from model.side_by_side import side_by_side
+from model.stepper import BatchDone, Stepper, out_of_memory, synchronize
+from model.text import clean_prompt, count_tokens, prompt_embeds
 from model.unipc import SolverState, solver_weights
 from model.vae import decode_chunks
+
+SMALL_DECODE_BYTES = 1 << 28
+"""Of a decode that may have another one beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,8 @@ class Engine:
         self._parts = parts
         self._shape = shape
         self._preview = preview
-        self._batch_invariant = batch_invariant
         self._prompts = PromptCache()
-        self._text_stacks = TextStacks()
+        self._stepper = Stepper(parts, max_text_tokens=shape.text.max_tokens, batch_invariant=batch_invariant)
 
     @classmethod
     def from_pretrained(
@@ -210,6 +211,10 @@ class Engine:
         request.denoise_seconds = saved.denoise_seconds
         return request
 
+    def watch(self, on_batch: Callable[[BatchDone], None]) -> None:
+        """on_batch: told of every batch that was stepped, within step()."""
+        self._stepper.on_batch = on_batch
+
     @torch.inference_mode()
     def step(self, requests: Sequence[Request]) -> dict[Request, EngineError]:
         """One denoising step of every request. Returns those that could not take it, unchanged, each with its error.
@@ -219,20 +224,7 @@ class Engine:
         its numbers overflowed in this step. Raises ValueError for a request that is there twice or denoised already;
         after any other error the requests are good for nothing.
         """
-        if len(set(requests)) < len(requests) or any(request.is_denoised for request in requests):
-            raise ValueError("Every request can be given once, and only while it has steps left: see is_denoised.")
-        failed: dict[Request, EngineError] = {}
-        # What the device holds goes first; a switch, if there must be one, comes once a step.
-        batches = sorted(batches_of(requests), key=lambda batch: batch[0].expert != self._parts.residency.resident)
-        for index, batch in enumerate(batches):
-            started = time.monotonic()
-            failed |= self._step_batch(batch, followed_by=_next_expert(batches[index:]))
-            self._synchronize()
-            seconds = time.monotonic() - started
-            for request in batch:
-                if request not in failed:
-                    request.denoise_seconds += seconds
-        return failed
+        return self._stepper.step(requests)
 
     def park(self, request: Request) -> None:
         """Moves a request between two steps to host memory; unpark() it before its next one."""
@@ -275,6 +267,18 @@ class Engine:
         )
         return Frames(pixels=np.concatenate(chunks), fps=request.params.fps, seconds=seconds)
 
+    def decode_all(
+        self, actions: Sequence[Callable[[], Frames]], clips: Sequence[GenerationParams]
+    ) -> list[Future[Frames]]:
+        """Decodes of several requests: on a CPU and where they are small side by side, else one after another.
+
+        actions: each calls decode(). clips: what each decodes. What one raises is in its future alone.
+        """
+        is_small = all(decode_bytes(self._shape, clip) <= SMALL_DECODE_BYTES for clip in clips)
+        if len(actions) > 1 and self.device.type == "cpu" and is_small:
+            return side_by_side(actions)
+        return [_done(action) for action in actions]
+
     @torch.inference_mode()
     def decode_chunks(self, request: Request) -> Iterator[NDArray[np.uint8]]:
         """The same in pieces as they come, f h w 3 each: one frame, then frame_stride frames every time."""
@@ -312,7 +316,7 @@ class Engine:
         positive = self._prompt_embeds(params.prompt)
         negative = self._prompt_embeds(params.negative_prompt) if _is_guided(params) else None
         rotary = rotary_table(self._parts.residency.on_device, latents)
-        self._synchronize()
+        synchronize(self.device)
         schedule = self.schedule(params)
         return Request(
             params=params,
@@ -324,38 +328,6 @@ class Engine:
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
             text_seconds=time.monotonic() - started,
-        )
-
-    def _step_batch(self, batch: list[Request], *, followed_by: ExpertName) -> dict[Request, EngineError]:
-        try:
-            return self._forward(batch, followed_by)
-        except torch.OutOfMemoryError as e:
-            if len(batch) == 1:
-                return {batch[0]: _out_of_memory(batch[0].params, self.device, e)}
-        # Out of the except block: its traceback would keep the failed forward's tensors alive.
-        self._text_stacks.clear()
-        half = len(batch) // 2
-        first = self._step_batch(batch[:half], followed_by=batch[0].expert)
-        return first | self._step_batch(batch[half:], followed_by=followed_by)
-
-    def _forward(self, batch: list[Request], followed_by: ExpertName) -> dict[Request, EngineError]:
-        parts = [[request] for request in batch] if self._batch_invariant else [batch]
-        with self._parts.residency.forward(batch[0].expert, followed_by=followed_by) as transformer:
-            texts = [[self._expert_text(request, transformer) for request in part] for part in parts]
-            stacks = [gather(part, self._text_stacks.stack(text)) for part, text in zip(parts, texts, strict=True)]
-            velocities = predict_velocities(transformer, stacks)
-        # All is computed before anything changes: whoever runs out of memory here leaves every request as it was.
-        advances = [solve(*each) for each in zip(parts, stacks, velocities, strict=True)]
-        failed = [commit(part, advance) for part, advance in zip(parts, advances, strict=True)]
-        return {request: self._not_finite(request) for each in failed for request in each}
-
-    def _not_finite(self, request: Request) -> NotFinite:
-        advice = "The checkpoint's weights are damaged: download it again."
-        if self.dtype == torch.float16:
-            advice = "float16 overflowed: load the checkpoint with dtype bfloat16."
-        return NotFinite(
-            f"The latents are not finite after step {request.step + 1} of {request.schedule.num_steps} "
-            f"({request.expert} expert, {str(self.dtype).removeprefix('torch.')}). {advice}"
         )
 
     def _prompt_embeds(self, prompt: str) -> torch.Tensor:
@@ -370,41 +342,21 @@ class Engine:
         )
         return embeds.to(self.device)
 
-    def _expert_text(self, request: Request, transformer: WanTransformer3DModel) -> ExpertText:
-        """The text for the expert of the next step, which transformer is; made anew only when the expert changes."""
-        if request.text is None or request.text.expert != request.expert:
-            blocks = text_keys_values(transformer, request.rows, max_tokens=self._shape.text.max_tokens)
-            request.text = ExpertText(expert=request.expert, blocks=blocks)
-        return request.text
-
-    def _synchronize(self) -> None:
-        # Kernels are queued: without waiting, progress would run ahead of the work and cancelling behind it.
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     @contextlib.contextmanager
     def _translated_errors(self, params: GenerationParams) -> Iterator[None]:
         try:
             yield
         except torch.OutOfMemoryError as e:
-            raise _out_of_memory(params, self.device, e) from e
+            raise out_of_memory(params, self.device, e) from e
 
 
-def _out_of_memory(params: GenerationParams, device: torch.device, error: torch.OutOfMemoryError) -> OutOfMemory:
-    return OutOfMemory(
-        f"{params.num_frames} frames of {params.width}x{params.height} do not fit into the memory of "
-        f"{device}: ask for fewer frames or a smaller size. {error}"
-    )
-
-
-def _next_expert(batches: Sequence[Sequence[Request]]) -> ExpertName:
-    """Which expert the forward after that of the first batch will want."""
-    if len(batches) > 1:
-        return batches[1][0].expert
-    [batch] = batches
-    wanted = {request.expert_of(request.step + 1) for request in batch if request.remaining_steps > 1}
-    # Requests that are still to come begin at high noise.
-    return batch[0].expert if batch[0].expert in wanted else next(iter(wanted), "high_noise")
+def _done(action: Callable[[], Frames]) -> Future[Frames]:
+    future: Future[Frames] = Future()
+    try:
+        future.set_result(action())
+    except Exception as e:  # noqa: BLE001  whoever asks for the result gets it
+        future.set_exception(e)
+    return future
 
 
 def _is_guided(params: GenerationParams) -> bool:

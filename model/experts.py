@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.activations import GELU
 
 from model.block import Block
 from model.denoise import CrossAttention, SelfAttention
@@ -35,19 +33,3 @@ def use_own_blocks(transformer: WanTransformer3DModel) -> None:
         block.__class__ = Block
         block.attn1.set_processor(SelfAttention())
         block.attn2.set_processor(CrossAttention())
-
-
-def use_fused_gelu(transformer: WanTransformer3DModel) -> None:
-    """For float32 on a CPU. Does nothing where PyTorch was built without oneDNN."""
-    if not torch.backends.mkldnn.is_available():
-        return
-    for block in transformer.blocks:
-        block.ffn.net[0].__class__ = FusedGelu
-
-
-class FusedGelu(GELU):
-    """The feed-forward's first half. Apart, the activation takes as long as the matrix product itself."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        proj = self.proj
-        return torch.ops.mkldnn._linear_pointwise(hidden_states, proj.weight, proj.bias, "gelu", [], "tanh")

@@ -15,8 +15,9 @@ from transformers.utils import logging as transformers_logging
 
 from model.describe import read_card
 from model.errors import CheckpointError, OutOfMemory
-from model.experts import Experts, use_fused_gelu, use_own_blocks
+from model.experts import Experts, use_own_blocks
 from model.folder import CheckpointFolder
+from model.linear_layers import use_own_linear_layers
 from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan_memory
 from model.params import GenerationParams
 from model.residency import Residency, make_residency
@@ -80,7 +81,7 @@ def load_parts(
     plan = choose_places(residency, shape=folder.shape, clips=clips, device=target, dtype=precision)
     text_device = target if plan.text_encoder_on_device else torch.device("cpu")
     with _quiet_transformers(), _translated_errors(folder.path):
-        text_encoder = _load_text_encoder(folder.path / "text_encoder", precision).to(text_device)
+        text_encoder = _load_text_encoder(folder.path / "text_encoder", precision, text_device)
         experts = Experts(
             high_noise=_load_expert(folder.path / "transformer", precision, target),
             low_noise=_load_expert(folder.path / "transformer_2", precision, target),
@@ -172,16 +173,19 @@ def _residency_name(residency: str) -> ResidencyName | None:
     raise ValueError(f'residency is "{residency}"; give auto, {", ".join(RESIDENCIES)}.')
 
 
-def _load_text_encoder(folder: Path, dtype: torch.dtype) -> UMT5EncoderModel:
+def _load_text_encoder(folder: Path, dtype: torch.dtype, device: torch.device) -> UMT5EncoderModel:
     # UMT5 overflows in float16.
-    return _load(UMT5EncoderModel, folder, torch.bfloat16 if dtype == torch.float16 else dtype)
+    encoder = _load(UMT5EncoderModel, folder, torch.bfloat16 if dtype == torch.float16 else dtype)
+    if device.type == "cpu" and dtype == torch.float32:
+        use_own_linear_layers(encoder)
+    return encoder.to(device)
 
 
 def _load_expert(folder: Path, dtype: torch.dtype, device: torch.device) -> WanTransformer3DModel:
     transformer = _load(WanTransformer3DModel, folder, dtype)
     use_own_blocks(transformer)
     if device.type == "cpu" and dtype == torch.float32:
-        use_fused_gelu(transformer)
+        use_own_linear_layers(transformer)
     return transformer
 
 

@@ -6,12 +6,14 @@ before that.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from service.batches_cli import add_batches
+from service.doctor_cli import add_doctor
 from service.errors import ServiceError, StartupError
 from service.keys_cli import add_keys
 from service.logs import configure_logs
@@ -27,6 +29,8 @@ EXIT_USAGE = 2
 """A supervisor must not start the process again: the same settings would fail the same way."""
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+"""As of a process that SIGPIPE ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has enough (`| head`). The interpreter would flush once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except ServiceError as e:
         print(f"wanserve: {e.message}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_keys(commands)
     add_operations(commands)
     add_verify(commands)
+    add_doctor(commands)
     for entry_point in sorted(metadata.entry_points(group=COMMANDS_GROUP), key=lambda point: point.name):
         entry_point.load()(commands)
     return parser

@@ -30,6 +30,7 @@ ServiceError                    code, http_status, retryable, param, message, re
 ├── TooManyStreams              429 too_many_streams         as many event streams are open as may be
 ├── ReceiverUnreachable         502 receiver_unreachable     a webhook's receiver does not reply, or must not be asked
 ├── RecordUnreadable            500 record_unreadable        a record that was damaged, or that another version wrote
+│   └── RecordTooNew            500 record_unreadable        that a newer version wrote
 ├── RemoteError                 502 remote_error             a server that the command line asked refuses; its words
 │   └── ServerUnreachable       502 server_unreachable       it does not answer, or can't now
 ├── Unavailable                 503 unavailable              retry later, with the same Idempotency-Key
@@ -37,6 +38,8 @@ ServiceError                    code, http_status, retryable, param, message, re
 │   │   └── QueueRefused        503 queue_unavailable        Redis answers that it did nothing
 │   ├── QueueFull               503 queue_full
 │   ├── StorageUnavailable      503 storage_unavailable      the object store does not answer
+│   ├── FilterUnavailable       503 filter_unavailable       the other classifier does not answer, and none may pass
+│   ├── MetricsUnavailable      503 metrics_unavailable      Prometheus does not answer the status page
 │   └── NoModel                 503 no_model                 no worker has ever registered a model
 └── StartupError                500 startup_failed           the process can't start; says what to do
     ├── SettingsError           500 invalid_settings
@@ -208,6 +211,10 @@ class RecordUnreadable(ServiceError):
     http_status = 500
 
 
+class RecordTooNew(RecordUnreadable):
+    """Another version of this program reads it."""
+
+
 class RemoteError(ServiceError):
     code = "remote_error"
     http_status = 502
@@ -244,6 +251,10 @@ class StorageUnavailable(Unavailable):
 
 class FilterUnavailable(Unavailable):
     code = "filter_unavailable"
+
+
+class MetricsUnavailable(Unavailable):
+    code = "metrics_unavailable"
 
 
 class NoModel(Unavailable):

@@ -16,7 +16,8 @@ from service.errors import Conflict, InvalidApiKey, InvalidRequest, KeyNotFound,
 from service.jobs.connection import redis_errors
 from service.jobs.lua import load_script, write_anyway
 from service.jobs.record import Wire
-from service.tenants import Tenant
+from service.stored import record_from, text_of
+from service.tenants import Tenant, stored_tenant
 
 Scope = Literal["create", "read", "review", "admin"]
 """create: submit, cancel, delete. read: look, list, follow, download. review: decide about held videos.
@@ -56,9 +57,9 @@ class ApiKey(Wire):
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-NOBODYS = ApiKey(
-    id="", tenant="", scopes=DEFAULT_SCOPES, digest="0" * 64, pepper_id="", created_at=0.0, revoked_at=0.0
-).model_dump_json()
+NOBODYS = text_of(
+    ApiKey(id="", tenant="", scopes=DEFAULT_SCOPES, digest="0" * 64, pepper_id="", created_at=0.0, revoked_at=0.0)
+)
 """Stands in for an unknown id, so that checking one takes as long as checking a wrong secret."""
 
 
@@ -101,7 +102,7 @@ class Keys:
             expires_at=None if lifetime_seconds is None else self._clock() + lifetime_seconds,
             requests_per_minute=requests_per_minute,
         )
-        self._redis.hset(_KEYS, key.id, key.model_dump_json())
+        self._redis.hset(_KEYS, key.id, text_of(key))
         return text
 
     @redis_errors()
@@ -129,7 +130,7 @@ class Keys:
             ends = min(now + overlap_seconds, float("inf") if old.expires_at is None else old.expires_at)
             left = old.model_copy(update={"expires_at": ends, "replaced_by": new.id})
             pipeline.multi()
-            pipeline.hset(_KEYS, mapping={new.id: new.model_dump_json(), old.id: left.model_dump_json()})
+            pipeline.hset(_KEYS, mapping={new.id: text_of(new), old.id: text_of(left)})
             made.append(text)
 
         # A revocation meanwhile must not be undone.
@@ -143,9 +144,10 @@ class Keys:
 
     @redis_errors()
     def list(self) -> tuple[ApiKey, ...]:
-        """The oldest first, revoked ones too."""
-        stored = cast(list[str], self._redis.hvals(_KEYS))
-        return tuple(sorted((ApiKey.model_validate_json(text) for text in stored), key=lambda key: key.created_at))
+        """The oldest first, revoked ones too. Raises RecordUnreadable."""
+        stored = cast(dict[str, str], self._redis.hgetall(_KEYS))
+        keys = (_stored_key(text, key_id) for key_id, text in stored.items())
+        return tuple(sorted(keys, key=lambda key: key.created_at))
 
     @redis_errors()
     def revoke(self, key_id: str) -> ApiKey:
@@ -156,7 +158,7 @@ class Keys:
             return key
         revoked = key.model_copy(update={"revoked_at": self._clock()})
         # A full memory must not keep a stolen key alive.
-        write_anyway(self._redis, ["HSET", _KEYS, key_id, revoked.model_dump_json()])
+        write_anyway(self._redis, ["HSET", _KEYS, key_id, text_of(revoked)])
         return revoked
 
     @redis_errors()
@@ -167,11 +169,11 @@ class Keys:
             raise InvalidApiKey("This is no API key of wanserve: one begins with ws_ and is given whole.")
         key_id, secret = shape[1], shape[2]
         stored, tenant = self._authenticate(args=[key_id])
-        key = ApiKey.model_validate_json(stored or NOBODYS)
+        key = _stored_key(stored or NOBODYS, key_id)
         is_right = hmac.compare_digest(key.digest, self._digest(key_id, secret))
         if not is_right or not key.is_active(self._clock()):
             raise InvalidApiKey("This API key is not known here, was revoked or has ended.")
-        owner = Tenant(name=key.tenant) if tenant is None else Tenant.model_validate_json(tenant)
+        owner = Tenant(name=key.tenant) if tenant is None else stored_tenant(tenant, key.tenant)
         return Caller(owner, key.scopes, key_id, key.requests_per_minute)
 
     def check_pepper(self) -> None:
@@ -208,7 +210,7 @@ class Keys:
     def _stored(self, text: str | None, key_id: str) -> ApiKey:
         if text is None:
             raise KeyNotFound(f"There is no API key with the id {key_id}: `wanserve keys list` shows them.", param="id")
-        return ApiKey.model_validate_json(text)
+        return _stored_key(text, key_id)
 
     @property
     def _pepper_id(self) -> str:
@@ -216,3 +218,8 @@ class Keys:
 
     def _digest(self, key_id: str, secret: str) -> str:
         return hmac.new(self._pepper, f"{key_id}\n{secret}".encode(), hashlib.sha256).hexdigest()
+
+
+def _stored_key(text: str, key_id: str) -> ApiKey:
+    """Raises RecordUnreadable."""
+    return record_from(ApiKey, text, name=f"the API key {key_id}")

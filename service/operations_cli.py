@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ def add_operations(commands: "Commands") -> None:
     """`queue show|pause|resume`, `jobs show|requeue|fail`, `workers list|drain|undrain`."""
     _add_queue(_group(commands, "queue", "look at the queue, pause and resume a priority"))
     _add_jobs(_group(commands, "jobs", "look at a job, requeue or fail it by hand"))
+    _add_catalogue(_group(commands, "catalogue", "put finished videos back after a loss of Redis"))
     _add_workers(_group(commands, "workers", "list workers, drain one before it is stopped"))
 
 
@@ -51,6 +52,10 @@ def _add_jobs(actions: "Commands") -> None:
     parser = _action(actions, "fail", "end a job, and the videos that follow it, as failed", fail)
     parser.add_argument("job", metavar="JOB")
     parser.add_argument("--reason", required=True, help="what its owner is told")
+
+
+def _add_catalogue(actions: "Commands") -> None:
+    _action(actions, "rebuild", "read the provenance records in storage and list their videos again", _run_rebuild)
 
 
 def _add_workers(actions: "Commands") -> None:
@@ -84,6 +89,28 @@ def _run_job_show(arguments: argparse.Namespace) -> int:
         job = Operations(redis).job(arguments.job)
     for name, value in job.items():
         print(f"{name:12} {value}")
+    return 0
+
+
+def _run_rebuild(arguments: argparse.Namespace) -> int:
+    from service.embedded import EmbeddedServers
+    from service.jobs.catalogue import Catalogue
+    from service.jobs.connection import connect
+    from service.jobs.watermark_ids import WatermarkIds
+    from service.provenance.rebuild import rebuild
+    from service.storage import open_storage
+
+    settings = _settings(arguments)
+    configure_logs(settings.with_changes(log_level="warning"), process="operations")
+    with EmbeddedServers.start(settings) as servers:
+        settings = servers.settings
+        with connect(str(settings.redis_url)) as redis, closing(open_storage(settings)) as storage:
+            storage.ensure_bucket()
+            found = rebuild(Catalogue(redis), WatermarkIds(redis), storage)
+    print(
+        f"{found.num_restored} videos are back, {found.num_there} were there, {found.num_gone} are over: expired, or "
+        "their files are gone."
+    )
     return 0
 
 
@@ -126,14 +153,17 @@ def _action(actions: "Commands", name: str, explanation: str, run: "Run") -> arg
     return parser
 
 
+def _settings(arguments: argparse.Namespace) -> Settings:
+    settings = Settings.load()
+    return settings if arguments.data_dir is None else settings.with_changes(data_dir=arguments.data_dir)
+
+
 @contextmanager
 def _redis(arguments: argparse.Namespace) -> "Iterator[Redis]":
     from service.embedded import borrowed_redis
     from service.jobs.connection import connect
 
-    settings = Settings.load()
-    if arguments.data_dir is not None:
-        settings = settings.with_changes(data_dir=arguments.data_dir)
+    settings = _settings(arguments)
     # What it borrows is no news to an operator.
     configure_logs(settings.with_changes(log_level="warning"), process="operations")
     with borrowed_redis(settings) as url, connect(url) as redis:

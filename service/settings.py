@@ -2,67 +2,27 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.environment import (
+    FILE,
+    PREFIX,
+    explained,
+    read_files,
+    refuse_unknown,
+    text_of,
+    variable_of,
+    variables_by_file,
+)
 from service.errors import SettingsError
 from service.kept_secret import kept_secret
-from service.moderation.categories import CATEGORIES, Category
-
-PREFIX = "WANSERVE_"
-
-
-def _plain(name: str, default: Any = None) -> Any:
-    """A field read from a variable that other programs know too, without our prefix."""
-    return Field(default, validation_alias=AliasChoices(name.upper(), name.lower()))
-
-
-def _without_trailing_slash(value: object) -> object:
-    return value.rstrip("/") if isinstance(value, str) else value
-
-
-HttpAddress = Annotated[
-    str, BeforeValidator(_without_trailing_slash), Field(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")
-]
-RedisAddress = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$")]
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """CIDRs between commas. Raises ValueError."""
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _ports(text: str) -> tuple[range, ...]:
-    """Ports and ranges of them between commas: 443,8000-8999. Raises ValueError."""
-    pairs = [part.partition("-") for part in text.split(",")]
-    ports = tuple(range(int(first), int(last or first) + 1) for first, _, last in pairs)
-    if not all(1 <= ports_of_one.start < ports_of_one.stop <= 65536 for ports_of_one in ports):
-        raise ValueError("ports lie between 1 and 65535, the lower one first: 443,8000-8999")
-    return ports
-
-
-def _labels(text: str) -> dict[str, Category]:
-    """Categories by label, of LABEL=CATEGORY between commas. Raises ValueError."""
-    pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
-    if not all(label.strip() and category.strip() in CATEGORIES for label, _, category in pairs):
-        raise ValueError(f"give LABEL=CATEGORY between commas, where a category is one of {', '.join(CATEGORIES)}")
-    return {label.strip(): cast(Category, category.strip()) for label, _, category in pairs}
-
-
-def _checked_by(parse: Callable[[str], object]) -> AfterValidator:
-    """A field that stays text, so that a child process can be given it, but must be legal."""
-
-    def check(text: str) -> str:
-        parse(text)
-        return text
-
-    return AfterValidator(check)
+from service.moderation.categories import Category
+from service.setting_types import AbsolutePath, HttpAddress, RedisAddress, checked_by, labels, networks, plain, ports
 
 
 class Settings(BaseSettings):
@@ -72,21 +32,24 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", validate_default=True
     )
 
-    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path("data")
+    data_dir: AbsolutePath = Path("data")
     """Everything on disk: embedded servers, keys, fallback objects."""
 
     host: str = "127.0.0.1"
+    """Where gateway and worker metrics listen. On anything but loopback an API key is asked for."""
+
     port: int = Field(8000, ge=1, le=65535)
+    """The gateway's."""
     public_url: HttpAddress | None = None
     """Where clients reach the gateway, for links in records; else the request's own address."""
 
-    redis_url: RedisAddress | None = _plain("redis_url")
+    redis_url: RedisAddress | None = plain("redis_url")
     """REDIS_URL. Absent: `wanserve up` starts an embedded server."""
 
-    s3_endpoint: HttpAddress | None = _plain("s3_endpoint")
+    s3_endpoint: HttpAddress | None = plain("s3_endpoint")
     """S3_ENDPOINT. Absent, with no S3_BUCKET either: embedded server, or a folder where none can run."""
 
-    s3_public_endpoint: HttpAddress | None = _plain("s3_public_endpoint")
+    s3_public_endpoint: HttpAddress | None = plain("s3_public_endpoint")
     """S3_PUBLIC_ENDPOINT: the store as clients reach it; turns presigned links on."""
 
     s3_bucket: str | None = Field(
@@ -96,16 +59,16 @@ class Settings(BaseSettings):
     )
     """S3_BUCKET; created when absent."""
 
-    s3_access_key: str | None = _plain("s3_access_key")
+    s3_access_key: str | None = plain("s3_access_key")
     """S3_ACCESS_KEY. Absent: boto3's own ways (instance role, AWS_ variables)."""
 
-    s3_secret_key: SecretStr | None = _plain("s3_secret_key")
+    s3_secret_key: SecretStr | None = plain("s3_secret_key")
     """S3_SECRET_KEY."""
 
-    s3_region: str = _plain("s3_region", "us-east-1")
+    s3_region: str = plain("s3_region", "us-east-1")
     """S3_REGION."""
 
-    cdn_base_url: HttpAddress | None = _plain("cdn_base_url")
+    cdn_base_url: HttpAddress | None = plain("cdn_base_url")
     """CDN_BASE_URL: the bucket's content behind a CDN; wins over every other kind of link."""
 
     checkpoint: str = "embedded"
@@ -115,7 +78,9 @@ class Settings(BaseSettings):
     """Names, separated by commas, that a worker's model answers to beside its own: sora-2, say."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, mps, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights and the arithmetic. auto: bfloat16 on a GPU that has it, float32 on a CPU."""
     residency: Literal["auto", "both", "swap", "rolling"] = "auto"
     """Where the experts' weights lie: both on the device, or one that is swapped or handed over block by block."""
 
@@ -141,6 +106,7 @@ class Settings(BaseSettings):
     """A worker that stays silent for so long loses its jobs."""
 
     heartbeat_seconds: float = Field(10.0, ge=0.1, le=600)
+    """How often a worker renews its leases and says that it lives."""
     checkpoint_seconds: float = Field(30.0, ge=0, le=3600)
     """How often the state of a running job is saved, for another worker to go on from; 0 after every step."""
 
@@ -190,8 +156,9 @@ class Settings(BaseSettings):
     """Open at once at one gateway; a request beyond it gets 429."""
 
     max_event_streams_by_tenant: int = Field(1000, ge=1)
+    """Of one tenant, as above."""
 
-    audit_file: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    audit_file: AbsolutePath | None = None
     """A JSON line for every call that changes something. Absent: audit.jsonl in data_dir; /dev/null: none."""
 
     audit_prompts: bool = False
@@ -204,21 +171,25 @@ class Settings(BaseSettings):
     """The language model there."""
 
     prompt_extension_key: SecretStr | None = None
+    """The key for it."""
     prompt_extension_timeout_seconds: float = Field(10.0, ge=0.5, le=60)
     """Then a video is made of the prompt as it is."""
 
     moderation_url: HttpAddress | None = None
     """An OpenAI-compatible API, up to /v1, whose /moderations reads prompts beside the filter's own classifier."""
 
-    moderation_folder: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    moderation_folder: AbsolutePath | None = None
     """A text classification model as transformers saves it, exported to ONNX, that reads prompts in the same way."""
 
-    moderation_labels: Annotated[str, _checked_by(_labels)] = ""
+    moderation_labels: Annotated[str, checked_by(labels)] = ""
     """What its labels mean where they are not named as our categories: toxic=hate,gore=violence/graphic."""
 
     moderation_model: str = Field("", max_length=200)
+    """The model to name there; empty: none is named."""
     moderation_key: SecretStr | None = None
+    """The key for it."""
     moderation_timeout_seconds: float = Field(3.0, ge=0.1, le=60)
+    """For one prompt, at that API or in that folder."""
     moderation_on_failure: Literal["refuse", "pass"] = "refuse"
     """What becomes of a prompt while it does not answer: 503, or the filter's own word alone."""
 
@@ -237,19 +208,43 @@ class Settings(BaseSettings):
     content_producer: str = Field("wanserve", min_length=1, max_length=100)
     """Whom the label in every file names as its producer: a company's name or its code."""
 
-    c2pa_certificate: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    visible_label: Literal["always", "default", "on_request", "off"] = "default"
+    """Whether viewers see that a video is AI-generated: default: unless a request says no. Tenants may differ."""
+
+    provenance_records: Literal["keep", "with_files", "off"] = "keep"
+    """Who asked for a file, for what and when, in object storage: kept for good, or as long as the file, or not."""
+
+    watermark: Literal["on", "off"] = "on"
+    """The imperceptible mark in the pictures of every finished video, by which its record is found."""
+
+    watermark_secret: SecretStr | None = None
+    """Makes and reads marks. Absent: made once and kept in data_dir; set it where gateway and workers share no disk."""
+
+    watermark_old_secrets: SecretStr | None = None
+    """Separated by commas: secrets from before, whose marks are still read."""
+
+    c2pa_certificate: AbsolutePath | None = None
     """The signer's certificate and its issuers', PEM. Absent: made for development and kept in data_dir/c2pa."""
 
-    c2pa_key: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] | None = None
+    c2pa_key: AbsolutePath | None = None
     """Its private key, PEM, not encrypted."""
+
+    c2pa_key_pem: SecretStr | None = None
+    """The key itself instead, for those who keep secrets in the environment."""
+
+    c2pa_sign_command: str | None = Field(None, min_length=1, max_length=2000)
+    """A command that signs instead: bytes on its standard input, the signature on its standard output. A KMS, say."""
+
+    c2pa_timestamp_url: HttpAddress | None = None
+    """A timestamp authority (RFC 3161) that vouches for the time of signing. Absent: none is asked."""
 
     provenance_secret: SecretStr | None = None
     """Hashes prompts for files. Absent: made once and kept in data_dir; set it where workers share no disk."""
 
-    webhook_allowed_networks: Annotated[str, _checked_by(_networks)] = ""
+    webhook_allowed_networks: Annotated[str, checked_by(networks)] = ""
     """Networks, separated by commas, that webhooks may go to beside the public internet: 10.1.0.0/16, say."""
 
-    webhook_allowed_ports: Annotated[str, _checked_by(_ports)] = "80,443"
+    webhook_allowed_ports: Annotated[str, checked_by(ports)] = "80,443"
     """Ports and ranges of them, separated by commas, that webhooks may go to: 443,8000-8999, say."""
 
     webhook_timeout_seconds: float = Field(15.0, ge=1, le=60)
@@ -257,6 +252,12 @@ class Settings(BaseSettings):
 
     worker_metrics_port: int = Field(0, ge=0, le=65535)
     """Where a worker serves /metrics, on `host`; 0 is off."""
+
+    otlp_endpoint: HttpAddress | None = None
+    """An OpenTelemetry collector (OTLP over HTTP) for traces: http://collector:4318, say. Absent: nothing is traced."""
+
+    prometheus_url: HttpAddress | None = None
+    """A Prometheus that scrapes gateways and workers, for the page /status. Absent: the page says so."""
 
     server: HttpAddress | None = None
     """Whom the command line's `videos` talks to. Absent: the gateway at host and port."""
@@ -268,15 +269,17 @@ class Settings(BaseSettings):
     """auto: console on a terminal, JSON elsewhere."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written from."""
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment. Raises SettingsError, which names every wrong variable and what is legal."""
-        _refuse_unknown(cls, os.environ)
+        """Read the environment, and files that it names. Raises SettingsError, which names what is wrong and legal."""
+        refuse_unknown(cls, os.environ)
+        from_files = read_files(cls, os.environ)
         try:
-            settings = cls()
+            settings = cls(**from_files)
         except ValidationError as e:
-            raise SettingsError(_explain(cls, e)) from e
+            raise SettingsError(explained(cls, e)) from e
         settings.check()
         return settings
 
@@ -295,12 +298,23 @@ class Settings(BaseSettings):
             raise SettingsError("Set WANSERVE_PROMPT_EXTENSION_MODEL too: the language model to ask there.")
         if self.moderation_url is not None and self.moderation_folder is not None:
             raise SettingsError("Set WANSERVE_MODERATION_URL or WANSERVE_MODERATION_FOLDER, not both.")
-        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
-            raise SettingsError("Set WANSERVE_C2PA_CERTIFICATE and WANSERVE_C2PA_KEY together, or neither.")
-        for field in ("link_secret", "key_pepper", "provenance_secret"):
+        keys = [self.c2pa_key, self.c2pa_key_pem, self.c2pa_sign_command]
+        num_keys = sum(key is not None for key in keys)
+        if (self.c2pa_certificate is None) != (num_keys == 0):
+            raise SettingsError(
+                "Set WANSERVE_C2PA_CERTIFICATE and its key together, or neither: WANSERVE_C2PA_KEY, "
+                "WANSERVE_C2PA_KEY_PEM or WANSERVE_C2PA_SIGN_COMMAND."
+            )
+        if num_keys > 1:
+            raise SettingsError(
+                "Set one of WANSERVE_C2PA_KEY, WANSERVE_C2PA_KEY_PEM and WANSERVE_C2PA_SIGN_COMMAND, not several."
+            )
+        for field in ("link_secret", "key_pepper", "provenance_secret", "watermark_secret"):
             secret: SecretStr | None = getattr(self, field)
             if secret is not None and len(secret.get_secret_value()) < 16:
                 raise SettingsError(f"{variable_of(type(self), field)} is too short: give at least 16 characters.")
+        if any(len(secret) < 16 for secret in self._old_watermark_secrets):
+            raise SettingsError("WANSERVE_WATERMARK_OLD_SECRETS holds a secret of less than 16 characters.")
 
     @property
     def uses_s3(self) -> bool:
@@ -323,6 +337,21 @@ class Settings(BaseSettings):
         """The secret in the hashes of prompts that files carry; made on first use, readable by the owner alone."""
         return self._secret(self.provenance_secret, file="provenance.secret", variable="WANSERVE_PROVENANCE_SECRET")
 
+    def watermark_keys(self) -> list[bytes]:
+        """The secrets that marks are read with; with the first they are made. It is made on first use."""
+        current = self._secret(self.watermark_secret, file="watermark.secret", variable="WANSERVE_WATERMARK_SECRET")
+        return [current, *(secret.encode() for secret in self._old_watermark_secrets)]
+
+    def known_watermark_keys(self) -> list[bytes]:
+        """As watermark_keys(), but none is made."""
+        is_known = self.watermark_secret is not None or (self.data_dir / "watermark.secret").exists()
+        return self.watermark_keys() if is_known else [secret.encode() for secret in self._old_watermark_secrets]
+
+    @property
+    def _old_watermark_secrets(self) -> list[str]:
+        given = "" if self.watermark_old_secrets is None else self.watermark_old_secrets.get_secret_value()
+        return [secret.strip() for secret in given.split(",") if secret.strip()]
+
     @property
     def audit_path(self) -> Path:
         """audit_file, or where it lies otherwise."""
@@ -336,7 +365,7 @@ class Settings(BaseSettings):
     @property
     def moderation_names(self) -> dict[str, Category]:
         """What moderation_labels says."""
-        return _labels(self.moderation_labels)
+        return labels(self.moderation_labels)
 
     @property
     def frame_limit(self) -> float | None:
@@ -346,30 +375,32 @@ class Settings(BaseSettings):
     @property
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks in webhook_allowed_networks."""
-        return _networks(self.webhook_allowed_networks)
+        return networks(self.webhook_allowed_networks)
 
     @property
     def webhook_ports(self) -> tuple[range, ...]:
         """The ports in webhook_allowed_ports."""
-        return _ports(self.webhook_allowed_ports)
+        return ports(self.webhook_allowed_ports)
 
     def with_changes(self, **changes: object) -> Self:
         """A copy with other values, checked again. Raises SettingsError."""
         try:
             settings = type(self)(**{**self.model_dump(exclude_unset=True), **changes})
         except ValidationError as e:
-            raise SettingsError(_explain(type(self), e)) from e
+            raise SettingsError(explained(type(self), e)) from e
         settings.check()
         return settings
 
     def child_environment(self) -> dict[str, str]:
         """This process' environment with these settings in it, for a child of ours."""
-        return {**os.environ, **self.to_environment()}
+        own = {variable + FILE for variable in variables_by_file(type(self)).values()}
+        inherited = {name: value for name, value in os.environ.items() if name not in own}
+        return {**inherited, **self.to_environment()}
 
     def to_environment(self) -> dict[str, str]:
         """Variables from which load() makes equal settings."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {variable_of(type(self), name): _text(value) for name, value in values.items() if value is not None}
+        return {variable_of(type(self), name): text_of(value) for name, value in values.items() if value is not None}
 
     def _secret(self, given: SecretStr | None, *, file: str, variable: str) -> bytes:
         """The given secret, else the one kept in data_dir. Raises SettingsError."""
@@ -382,51 +413,3 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"{path} can't be used ({e.strerror}): set {variable} or another WANSERVE_DATA_DIR."
             ) from e
-
-
-def variable_of(settings: type[Settings], field: str) -> str:
-    """The environment variable that sets a field."""
-    match settings.model_fields[field].validation_alias:
-        case AliasChoices(choices=[str(variable), *_]):
-            return variable
-        case _:
-            return PREFIX + field.upper()
-
-
-def _refuse_unknown(settings: type[Settings], environment: Mapping[str, str]) -> None:
-    known = {variable_of(settings, field) for field in settings.model_fields}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    if unknown:
-        legal = ", ".join(sorted(name for name in known if name.startswith(PREFIX)))
-        named = ", ".join(f"{name}{_nearest(name, known)}" for name in unknown)
-        raise SettingsError(f"Unknown setting {named}. Known are: {legal}.")
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    """Words that name the variable that was likeliest meant; empty when none is near."""
-    # The prefix, which all share, would make everything look near.
-    bare = {variable.removeprefix(PREFIX): variable for variable in known}
-    near = get_close_matches(name.removeprefix(PREFIX), sorted(bare), n=1, cutoff=0.75)
-    return f" (did you mean {bare[near[0]]}?)" if near else ""
-
-
-def _explain(settings: type[Settings], error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        variable = _variable_at(settings, problem["loc"])
-        # An address may hold a password.
-        is_secret = "SECRET" in variable or "KEY" in variable or "@" in str(problem["input"])
-        given = "" if is_secret else f" ({problem['input']!r} was given)"
-        lines.append(f"{variable}: {problem['msg']}{given}")
-    return "Wrong settings. " + "; ".join(lines) + "."
-
-
-def _variable_at(settings: type[Settings], location: tuple[int | str, ...]) -> str:
-    """pydantic places an error at the field's name or at its alias, in either case."""
-    name = str(location[0])
-    is_field = name in settings.model_fields
-    return variable_of(settings, name) if is_field else name.upper()
-
-
-def _text(value: object) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -57,6 +57,9 @@ class Storage(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; missing ones are fine."""
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Of the objects that begin so, in no order that counts. Raises StorageUnavailable, at any of them."""
+
     def presigned_url(self, key: str, *, seconds: int, content_disposition: str | None = None) -> str | None:
         """A link that works without credentials, or None where the store can't be reached by clients."""
 
@@ -134,6 +137,11 @@ class S3Storage:
             with _s3_errors():
                 self._client.delete_object(Bucket=self._bucket, Key=key)
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        with _s3_errors():
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                yield from (found["Key"] for found in page.get("Contents", ()))
+
     def presigned_url(self, key: str, *, seconds: int, content_disposition: str | None = None) -> str | None:
         if self._public_client is None:
             return None
@@ -204,6 +212,13 @@ class FolderStorage:
             # The empty folder of an execution; one that still holds files stays.
             with suppress(OSError):
                 path.parent.rmdir()
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with self._folder_errors():
+            for path in sorted(self._folder.rglob("*")):
+                key = path.relative_to(self._folder).as_posix()
+                if key.startswith(prefix) and path.is_file() and not path.name.startswith("."):
+                    yield key
 
     def presigned_url(self, key: str, *, seconds: int, content_disposition: str | None = None) -> str | None:
         return None

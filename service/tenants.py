@@ -8,7 +8,9 @@ from redis import Redis
 from service.errors import Conflict, InvalidRequest, TenantNotFound
 from service.jobs.connection import redis_errors
 from service.jobs.record import Wire
+from service.jobs.visible_label import LabelPolicy
 from service.moderation.policy import Policy
+from service.stored import record_from, text_of
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -34,6 +36,9 @@ class Tenant(Wire):
     moderation: Policy = Policy()
     """What its prompts may ask for, and what a person looks at first."""
 
+    label: LabelPolicy = LabelPolicy()
+    """What viewers see on its videos."""
+
     @classmethod
     def checked(cls, **fields: object) -> "Tenant":
         """A tenant from outside. Raises InvalidRequest, which says what is legal."""
@@ -50,6 +55,11 @@ class Tenant(Wire):
             raise InvalidRequest(f"The tenant's {param}: {legal}.", param=param) from e
 
 
+def stored_tenant(text: str, name: str) -> Tenant:
+    """Raises RecordUnreadable."""
+    return record_from(Tenant, text, name=f"the tenant {name}")
+
+
 class Tenants:
     """Takes a client from connection.connect(), which the caller closes. Methods raise QueueUnavailable."""
 
@@ -59,25 +69,25 @@ class Tenants:
     @redis_errors()
     def create(self, tenant: Tenant) -> None:
         """Raises Conflict when the name is taken."""
-        if not self._redis.hsetnx(_TENANTS, tenant.name, tenant.model_dump_json()):
+        if not self._redis.hsetnx(_TENANTS, tenant.name, text_of(tenant)):
             raise Conflict(f"The tenant {tenant.name} exists already.", param="name")
 
     @redis_errors()
     def get(self, name: str) -> Tenant:
-        """Raises TenantNotFound."""
+        """Raises TenantNotFound, RecordUnreadable."""
         stored = cast(str | None, self._redis.hget(_TENANTS, name))
         if stored is None:
             raise TenantNotFound(f"There is no tenant {name}.", param="name")
-        return Tenant.model_validate_json(stored)
+        return stored_tenant(stored, name)
 
     @redis_errors()
     def list(self) -> tuple[Tenant, ...]:
-        """By name."""
-        stored = cast(list[str], self._redis.hvals(_TENANTS))
-        return tuple(sorted((Tenant.model_validate_json(text) for text in stored), key=lambda tenant: tenant.name))
+        """By name. Raises RecordUnreadable."""
+        stored = cast(dict[str, str], self._redis.hgetall(_TENANTS))
+        return tuple(stored_tenant(text, name) for name, text in sorted(stored.items()))
 
     @redis_errors()
     def update(self, tenant: Tenant) -> None:
         """Write the tenant's weight and limits anew; gateways see them within seconds. Raises TenantNotFound."""
         self.get(tenant.name)
-        self._redis.hset(_TENANTS, tenant.name, tenant.model_dump_json())
+        self._redis.hset(_TENANTS, tenant.name, text_of(tenant))

@@ -1,7 +1,7 @@
 """What tenants used, by day (UTC): videos and GPU seconds. Written by SUBMIT and FINISH, read here."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -58,6 +58,19 @@ class Usage:
                 pipeline.hgetall(f"wanserve:usage:{tenant}:{(day - EPOCH).days}")
             answers: list[dict[str, str]] = pipeline.execute()
         return tuple(map(_usage, days, answers))
+
+    @redis_errors()
+    def budgets_used(self, daily_gpu_seconds: Mapping[str, float]) -> dict[str, float]:
+        """Of today's budgets, by tenant: 1 is all of it. Raises QueueUnavailable."""
+        today = (datetime.fromtimestamp(self._clock(), UTC).date() - EPOCH).days
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for tenant in daily_gpu_seconds:
+                pipeline.hmget(f"wanserve:usage:{tenant}:{today}", "spent_ms", "reserved_ms")
+            answers: list[list[str | None]] = pipeline.execute()
+        return {
+            tenant: sum(int(part or 0) for part in parts) / 1000 / budget if budget else 1.0
+            for (tenant, budget), parts in zip(daily_gpu_seconds.items(), answers, strict=True)
+        }
 
 
 def _usage(day: date, fields: dict[str, str]) -> DayUsage:

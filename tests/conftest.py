@@ -71,6 +71,7 @@ def up_settings(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[]
         port=free_port(),
         heartbeat_seconds=0.1,
         preview_seconds=0.1,
+        worker_metrics_port=free_port(),
     )
 
 

@@ -45,8 +45,12 @@ def make_file(
 ) -> None:
     """Writes the MP4, whole or not at all, labelled and signed. Raises OutOfMemory, NotFinite and OSError."""
     params, asset_id = params_of(request), new_asset_id()
-    names = {"model": engine.card.id, "fingerprint": engine.card.fingerprint, "asset_id": asset_id}
+    model, fingerprint = engine.card.id, engine.card.fingerprint
     frames = engine.generate(params, on_progress=on_progress)
     pixels = enlarge(frames.pixels, width=request.delivery_width, height=request.delivery_height)
-    save_mp4(pixels, request.fps, output, tags=tags(params, **names) | notary.tags(asset_id))
-    notary.seal(output, generation_of(notary, params, **names))
+    said = tags(params, model=model, fingerprint=fingerprint, asset_id=asset_id)
+    save_mp4(pixels, request.fps, output, tags=said | notary.tags(asset_id))
+    generation = generation_of(
+        notary, params, model=model, fingerprint=fingerprint, revision=engine.card.revision, asset_id=asset_id
+    )
+    notary.seal(output, generation)

@@ -9,14 +9,16 @@ import torch
 from model.errors import Cancelled, EngineError
 from model.frames import Frames
 from service.errors import QueueRefused, Unavailable
-from service.jobs.execution import Finding, Outcome, Signal, Verdict
+from service.jobs.execution import Outcome, Signal, Verdict
 from service.logs import get_logger
 from service.metrics import WorkerMetrics
+from service.tracing import NO_TRACING, Tracing
 from worker.finish import DiskFull, Finished, Finisher
-from worker.frame_check import FrameCheck
+from worker.frame_check import FrameCheck, Look
 from worker.held import HeldJob
 from worker.inbox import Inbox
 from worker.memory import peak_memory_mb
+from worker.traces import trace_job
 
 log = get_logger(__name__)
 
@@ -37,6 +39,7 @@ class Endings:
         name: str,
         device: torch.device,
         frame_check: FrameCheck | None = None,
+        tracing: Tracing = NO_TRACING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
@@ -45,6 +48,7 @@ class Endings:
         self._name = name
         self._device = device
         self._frame_check = frame_check
+        self._tracing = tracing
         self._clock = clock
 
     def fail(self, held: HeldJob, error: Exception) -> None:
@@ -59,7 +63,7 @@ class Endings:
 
     def complete(self, held: HeldJob, frames: Frames, *, claimed_at: float) -> None:
         """Encode, upload, commit. Raises what Finisher.finish() raises, and Unavailable."""
-        finding, check_seconds = self._look(held, frames)
+        look, check_seconds = self._look(held, frames)
         finished = self._finisher.finish(held, frames)
         stages = {
             "queued": held.claim.waited_seconds,
@@ -70,7 +74,7 @@ class Endings:
             "upload": finished.upload_seconds,
             "total": held.claim.waited_seconds + self._clock() - claimed_at,
         }
-        if self._frame_check is not None:
+        if look is not None:
             stages["check"] = check_seconds
         outcome = Outcome.completed(
             finished.asset,
@@ -80,9 +84,10 @@ class Endings:
             worker=self._name,
             prompt_tokens=held.prompt_tokens,
             prompt_tokens_cut=held.prompt_tokens_cut,
+            frames_score=None if look is None else look.score,
         )
         try:
-            verdict = self._inbox.finish(held, outcome, finding=finding)
+            verdict = self._inbox.finish(held, outcome, finding=None if look is None else look.finding)
         except QueueRefused:
             self._remove_uncommitted(held, finished)
             raise
@@ -91,17 +96,18 @@ class Endings:
             self._count(held, verdict.value)
             return
         self._metrics.observe_stages(outcome.stage_durations)
+        self._metrics.total_seconds.labels(held.claim.payload.priority).observe(outcome.stage_durations["total"])
         ending = "held" if verdict is Verdict.HELD else "completed"
         self._count(held, ending, total_seconds=outcome.stage_durations["total"])
 
-    def _look(self, held: HeldJob, frames: Frames) -> tuple[Finding | None, float]:
-        """What the frames show that a person must see, and how long it took to look."""
+    def _look(self, held: HeldJob, frames: Frames) -> tuple[Look | None, float]:
+        """What the frames show, and how long it took to look; None where nobody looks."""
         if self._frame_check is None:
             return None, 0.0
         started = self._clock()
-        finding = self._frame_check.look(frames.pixels, fps=frames.fps)
+        look = self._frame_check.look(frames.pixels, fps=frames.fps)
         held.touch()
-        return finding, self._clock() - started
+        return look, self._clock() - started
 
     def _end_by(self, held: HeldJob, error: Exception) -> None:
         match error:
@@ -112,12 +118,12 @@ class Endings:
                 self._count(held, "failed", code=error.code)
             case DiskFull():
                 # Another worker's disk may have room.
-                log.error("disk_full", job_id=held.id)
+                log.error("disk_full", **held.log_names)
                 self._retry(held, f"no disk space on {self._name}")
             case Unavailable():
                 raise error
             case _:
-                log.error("job_raised", job_id=held.id, exc_info=error)
+                log.error("job_raised", **held.log_names, exc_info=error)
                 self._retry(held, f"{type(error).__name__} on {self._name}")
 
     def _interrupt(self, held: HeldJob) -> None:
@@ -144,4 +150,5 @@ class Endings:
 
     def _count(self, held: HeldJob, outcome: str, **fields: object) -> None:
         self._metrics.finished.labels(outcome).inc()
-        log.info("job_ended", job_id=held.id, outcome=outcome, **fields)
+        trace_job(self._tracing, held, worker=self._name, outcome=outcome, at=time.time())
+        log.info("job_ended", **held.log_names, outcome=outcome, **fields)

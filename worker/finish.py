@@ -3,29 +3,25 @@
 import errno
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from model.errors import Cancelled
 from model.frames import Frames
 from service.errors import Unavailable
-from service.jobs.execution import JobPayload, Signal
 from service.jobs.garbage import Garbage
 from service.jobs.record import Asset, AssetFile, object_key
 from service.logs import get_logger
-from service.provenance.manifest import Generation
-from service.provenance.notary import Notary
+from service.provenance.evidence import packets_sha256_of
 from service.storage import Storage
-from worker.generate import params_of
 from worker.held import HeldJob
+from worker.marks import Marks
 from worker.media.encode import save_mp4
 from worker.media.previews import PICTURE_TYPE, spritesheet, thumbnail
 from worker.media.resize import enlarge
-from worker.media.tags import generation_of, tags
-from worker.patience import insist
+from worker.patience import insist_for
 from worker.shutdown import Shutdown
 
 VIDEO_TYPE = "video/mp4"
@@ -52,21 +48,29 @@ class _Encoded:
     spritesheet: Path
     width: int
     height: int
+    watermark_id: int | None
+    """The number that its pictures carry."""
 
     def unlink(self) -> None:
         for file in (self.video, self.thumbnail, self.spritesheet):
             file.unlink(missing_ok=True)
 
 
+class _Keys(NamedTuple):
+    """Of the objects that an execution writes."""
+
+    video: str
+    thumbnail: str
+    spritesheet: str
+
+
 class Finisher:
     """scratch: an existing folder of this process."""
 
-    def __init__(
-        self, storage: Storage, garbage: Garbage, scratch: Path, shutdown: Shutdown, *, notary: Notary
-    ) -> None:
+    def __init__(self, storage: Storage, garbage: Garbage, marks: Marks, scratch: Path, shutdown: Shutdown) -> None:
         self._storage = storage
-        self._notary = notary
         self._garbage = garbage
+        self._marks = marks
         self._scratch = scratch
         self._shutdown = shutdown
 
@@ -77,10 +81,13 @@ class Finisher:
         Whatever it raises, no file of this execution is left.
         """
         started = time.monotonic()
-        with self._encoded(held, frames) as files:
+        asset_id, execution_id = held.claim.payload.asset_id, held.claim.lease.execution_id
+        names = ("video.mp4", "thumbnail.webp", "spritesheet.webp")
+        keys = _Keys(*(object_key(asset_id, execution_id, name) for name in names))
+        with self._encoded(held, frames, keys) as files:
             encoded = time.monotonic()
             held.enter("upload", percent=98)
-            asset = self._upload(held, files, frames)
+            asset = self._upload(held, files, keys, frames)
         return Finished(asset, encode_seconds=encoded - started, upload_seconds=time.monotonic() - encoded)
 
     def remove(self, asset: Asset) -> None:
@@ -88,47 +95,37 @@ class Finisher:
         self._remove([file.key for file in asset.files])
 
     @contextmanager
-    def _encoded(self, held: HeldJob, frames: Frames) -> Iterator[_Encoded]:
-        payload = held.claim.payload
-        request = payload.request
+    def _encoded(self, held: HeldJob, frames: Frames, keys: _Keys) -> Iterator[_Encoded]:
+        payload, marks = held.claim.payload, self._marks
+        # Should this process die before the record names them, a sweep removes them, and the watermark's number.
+        self._insist(held, lambda: self._garbage.announce(*keys), name="queue")
         files = _Encoded(
             video=self._scratch / f"{payload.asset_id}.mp4",
             thumbnail=self._scratch / f"{payload.asset_id}.webp",
             spritesheet=self._scratch / f"{payload.asset_id}.sheet.webp",
-            width=request.delivery_width,
-            height=request.delivery_height,
+            width=payload.request.delivery_width,
+            height=payload.request.delivery_height,
+            watermark_id=marks.take_number(held),
         )
         pixels = enlarge(frames.pixels, width=files.width, height=files.height)
+        marks.draw_label(held, pixels, fps=frames.fps)
+        watermark = marks.watermark(files.watermark_id, num_frames=len(pixels))
         try:
             with _full_disk_named():
-                save_mp4(pixels, frames.fps, files.video, tags=_tags(payload) | self._notary.tags(payload.asset_id))
-                self._notary.seal(files.video, self._generation(payload))
+                save_mp4(pixels, frames.fps, files.video, tags=marks.tags(payload), mark=watermark)
+                marks.seal(held, files.video, is_watermarked=watermark is not None)
                 files.thumbnail.write_bytes(thumbnail(pixels))
                 files.spritesheet.write_bytes(spritesheet(pixels))
             yield files
         finally:
             files.unlink()
 
-    def _generation(self, payload: JobPayload) -> Generation:
-        return generation_of(
-            self._notary,
-            params_of(payload.request),
-            model=payload.request.model,
-            fingerprint=payload.fingerprint,
-            asset_id=payload.asset_id,
-        )
-
-    def _upload(self, held: HeldJob, files: _Encoded, frames: Frames) -> Asset:
-        lease, asset_id = held.claim.lease, held.claim.payload.asset_id
-        names = ("video.mp4", "thumbnail.webp", "spritesheet.webp")
-        keys = [object_key(asset_id, lease.execution_id, name) for name in names]
-        video_key, thumbnail_key, sheet_key = keys
+    def _upload(self, held: HeldJob, files: _Encoded, keys: _Keys, frames: Frames) -> Asset:
+        asset_id = held.claim.payload.asset_id
         try:
-            # Should this process die before the record names them, a sweep removes them.
-            self._insist(held, lambda: self._garbage.announce(*keys), name="queue")
-            video = self._put(held, video_key, files.video, content_type=VIDEO_TYPE)
-            picture = self._put(held, thumbnail_key, files.thumbnail, content_type=PICTURE_TYPE)
-            sheet = self._put(held, sheet_key, files.spritesheet, content_type=PICTURE_TYPE)
+            video = self._put(held, keys.video, files.video, content_type=VIDEO_TYPE)
+            picture = self._put(held, keys.thumbnail, files.thumbnail, content_type=PICTURE_TYPE)
+            sheet = self._put(held, keys.spritesheet, files.spritesheet, content_type=PICTURE_TYPE)
         except BaseException:
             self._remove(keys)
             raise
@@ -141,6 +138,10 @@ class Finisher:
             height=files.height,
             num_frames=frames.num_frames,
             fps=frames.fps,
+            fingerprint=held.claim.payload.fingerprint,
+            revision=self._marks.revision,
+            packets_sha256=packets_sha256_of(files.video),
+            watermark_id=files.watermark_id,
         )
 
     def _put(self, held: HeldJob, key: str, file: Path, *, content_type: str) -> AssetFile:
@@ -158,20 +159,13 @@ class Finisher:
         )
 
     def _insist(self, held: HeldJob, action: Callable[[], T], *, name: str) -> T:
-        def may_go_on() -> bool:
-            held.touch()
-            return held.signal is Signal.OK and self._shutdown.seconds_left > 1
+        return insist_for(held, action, shutdown=self._shutdown, name=name)
 
+    def _remove(self, keys: Sequence[str]) -> None:
         try:
-            return insist(action, may_go_on=may_go_on, name=name)
+            self._storage.delete(list(keys))
         except Unavailable as e:
-            raise Cancelled from e
-
-    def _remove(self, keys: list[str]) -> None:
-        try:
-            self._storage.delete(keys)
-        except Unavailable as e:
-            log.warning("objects_left_behind", keys=keys, reason=e.message)
+            log.warning("objects_left_behind", keys=list(keys), reason=e.message)
 
 
 @contextmanager
@@ -182,12 +176,3 @@ def _full_disk_named() -> Iterator[None]:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull from e
         raise
-
-
-def _tags(payload: JobPayload) -> dict[str, str]:
-    return tags(
-        params_of(payload.request),
-        model=payload.request.model,
-        fingerprint=payload.fingerprint,
-        asset_id=payload.asset_id,
-    )

@@ -30,8 +30,18 @@ class FinishingPool:
 
     @property
     def has_room(self) -> bool:
+        return self.num_free > 0
+
+    @property
+    def num_free(self) -> int:
+        """Places for jobs."""
         self._forget_ended()
-        return len(self._running) < self._num_places
+        return self._num_places - len(self._running)
+
+    @property
+    def num_taken(self) -> int:
+        """Jobs that are being finished."""
+        return self._num_places - self.num_free
 
     def finish(self, held: HeldJob, frames: Frames, *, claimed_at: float) -> None:
         """Returns at once. Raises ValueError without room."""

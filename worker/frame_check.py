@@ -1,5 +1,7 @@
 """Looks at finished frames: do they show nudity or sex? Knows no job; what follows from it is the queue's affair."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -13,6 +15,15 @@ SAMPLES_PER_SECOND = 2
 WHOLE_SIDE, SIDE = 256, 224
 MEAN_BGR = np.array((104, 117, 123), dtype=np.float32)
 """Of the pictures that open_nsfw was trained on, as its Caffe model subtracts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    score: float
+    """Of the worst frame, 0 to 1."""
+
+    finding: Finding | None
+    """What a person must see; None where the score is below the limit."""
 
 
 class FrameCheck:
@@ -30,10 +41,11 @@ class FrameCheck:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
-    def look(self, frames: NDArray[np.uint8], *, fps: int) -> Finding | None:
-        """Frames f h w 3, RGB. None where the worst of the sampled ones is below the limit."""
-        score = max(self.score(frame) for frame in frames[sampled(len(frames), fps=fps)])
-        return Finding(category="sexual", score=round(score, 4)) if score >= self._limit else None
+    def look(self, frames: NDArray[np.uint8], *, fps: int) -> Look:
+        """Frames f h w 3, RGB; the worst of the sampled ones counts."""
+        worst = max(self.score(frame) for frame in frames[sampled(len(frames), fps=fps)])
+        score = round(worst, 4)
+        return Look(score, Finding(category="sexual", score=score) if worst >= self._limit else None)
 
     def score(self, frame: NDArray[np.uint8]) -> float:
         """One frame h w 3, RGB: 0 is harmless, 1 is not."""

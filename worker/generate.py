@@ -95,6 +95,13 @@ class Generation:
         return self.request is not None
 
     @property
+    def phase(self) -> str:
+        """What is next: waiting (to be admitted), high_noise, low_noise, decode."""
+        if self.request is None:
+            return "waiting"
+        return "decode" if self.request.is_denoised else self.request.expert
+
+    @property
     def is_denoised(self) -> bool:
         return self.request is not None and self.request.is_denoised
 

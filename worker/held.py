@@ -1,5 +1,7 @@
 """A job that this worker has claimed, as its two threads see it."""
 
+import time
+
 from service.jobs.execution import Claim, Progress, Signal
 from service.jobs.record import State
 
@@ -20,6 +22,12 @@ class HeldJob:
         self.prompt_tokens_cut = 0
         """Those that the text encoder does not see."""
 
+        self.taken_at = time.time()
+        """Unix seconds, as those of the stages."""
+
+        self.entered: dict[str, float] = {self.progress.stage: self.taken_at}
+        """When each stage was first come to."""
+
         self.signal = Signal.OK
         """The queue's last word on this job."""
 
@@ -30,9 +38,17 @@ class HeldJob:
     def id(self) -> str:
         return self.claim.payload.job_id
 
+    @property
+    def log_names(self) -> dict[str, str]:
+        """By which its log lines are found."""
+        request_id = self.claim.payload.request_id
+        return {"job_id": self.id} if request_id is None else {"job_id": self.id, "request_id": request_id}
+
     def advance(self, progress: Progress) -> None:
         self.progress = progress
         self.num_moves += 1
+        if progress.stage not in self.entered:
+            self.entered[progress.stage] = time.time()
 
     def enter(self, stage: str, *, percent: int) -> None:
         """A stage after denoising."""

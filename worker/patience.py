@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from model.errors import Cancelled
 from service.errors import Unavailable
+from service.jobs.execution import Signal
 from service.logs import get_logger
+from worker.held import HeldJob
+from worker.shutdown import Shutdown
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 3.0
@@ -34,6 +38,19 @@ def insist(action: Callable[[], T], *, may_go_on: Callable[[], bool], name: str)
                 log.info("server_back", waiting=name, attempts=attempt + 1)
             return result
     raise AssertionError("pauses never end")
+
+
+def insist_for(held: HeldJob, action: Callable[[], T], *, shutdown: Shutdown, name: str) -> T:
+    """The same for a job, for as long as it is wanted and a shutdown can wait. Raises Cancelled then."""
+
+    def may_go_on() -> bool:
+        held.touch()
+        return held.signal is Signal.OK and shutdown.seconds_left > 1
+
+    try:
+        return insist(action, may_go_on=may_go_on, name=name)
+    except Unavailable as e:
+        raise Cancelled from e
 
 
 def _pauses() -> Iterator[float]:

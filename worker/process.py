@@ -18,11 +18,14 @@ from service.jobs.link import Link
 from service.jobs.queue import JobQueue
 from service.jobs.record import PRIORITIES, WorkerInfo
 from service.jobs.store import VideoStore
+from service.jobs.watermark_ids import WatermarkIds
 from service.logs import get_logger
 from service.metrics import WorkerMetrics, serve_metrics
 from service.provenance.notary import Notary
 from service.settings import Settings
 from service.storage import Storage, open_storage
+from service.tracing import make_tracing
+from service.watched_storage import WatchedStorage
 from worker.card import model_card
 from worker.checkpoints import Checkpoints
 from worker.endings import Endings
@@ -33,6 +36,7 @@ from worker.frame_check import FrameCheck
 from worker.heartbeat import Heartbeat
 from worker.inbox import Inbox
 from worker.loop import Worker
+from worker.marks import Marks
 from worker.patience import insist
 from worker.presence import Presence
 from worker.room import Room, largest_file_bytes
@@ -42,6 +46,7 @@ from worker.scratch import scratch_folder
 from worker.shutdown import Shutdown
 from worker.speed import device_name, measure
 from worker.stall import StallWatch
+from worker.telemetry import watch_engine
 
 log = get_logger(__name__)
 
@@ -57,20 +62,22 @@ def run_worker(settings: Settings) -> None:
         if settings.worker_metrics_port:
             server, _ = serve_metrics(registry, host=settings.host, port=settings.worker_metrics_port)
             opened.callback(server.shutdown)
-        notary = Notary(settings, on_unsigned=metrics.unsigned.inc)
+        notary = Notary(settings, on_unsigned=metrics.unsigned.inc, on_untimed=metrics.untimed.inc)
         metrics.watch_certificate(lambda: notary.expires_at)
         # Before the model: a missing part must not be found minutes later.
         frame_check = None if settings.frame_limit is None else FrameCheck(settings.frame_limit)
+        tracing = opened.enter_context(contextlib.closing(make_tracing(settings, role="worker")))
         scratch = opened.enter_context(scratch_folder(settings.data_dir / "scratch"))
         redis = opened.enter_context(_redis(settings))
         engine = _load(settings)
         measured = measure(engine)
+        watch_engine(engine, metrics)
         log.info("worker_warm", seconds_per_step=measured.seconds_per_step, device=measured.device)
 
         # Until here a signal ends the process at once: it holds nothing yet.
         shutdown = Shutdown()
         shutdown.install()
-        storage = opened.enter_context(_storage(settings, shutdown))
+        storage = opened.enter_context(_storage(settings, shutdown, metrics))
         watch = StallWatch(limit_seconds=settings.stall_seconds)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         queue = JobQueue(redis, settings)
@@ -101,8 +108,17 @@ def run_worker(settings: Settings) -> None:
             stall_seconds=settings.stall_seconds,
         )
         garbage = Garbage(redis)
-        finisher = Finisher(storage, garbage, scratch, shutdown, notary=notary)
-        endings = Endings(inbox, finisher, metrics=metrics, name=name, device=engine.device, frame_check=frame_check)
+        marks = Marks(storage, WatermarkIds(redis), notary, shutdown=shutdown, revision=engine.card.revision)
+        finisher = Finisher(storage, garbage, marks, scratch, shutdown)
+        endings = Endings(
+            inbox,
+            finisher,
+            metrics=metrics,
+            name=name,
+            device=engine.device,
+            frame_check=frame_check,
+            tracing=tracing,
+        )
         finishing = FinishingPool(endings)
         checkpoints = Checkpoints(queue, garbage, storage, scratch, shutdown=shutdown, metrics=metrics)
         runner = JobRunner(
@@ -142,8 +158,8 @@ def _redis(settings: Settings) -> Iterator[Redis]:
 
 
 @contextlib.contextmanager
-def _storage(settings: Settings, shutdown: Shutdown) -> Iterator[Storage]:
-    with contextlib.closing(open_storage(settings)) as storage:
+def _storage(settings: Settings, shutdown: Shutdown, metrics: WorkerMetrics) -> Iterator[Storage]:
+    with contextlib.closing(WatchedStorage(open_storage(settings), metrics.storage)) as storage:
         insist(storage.ensure_bucket, may_go_on=lambda: not shutdown.is_requested, name="storage")
         yield storage
 

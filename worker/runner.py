@@ -2,12 +2,14 @@
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from model.engine import Engine
 from model.errors import Cancelled, InvalidState
+from model.frames import Frames
 from service.errors import Unavailable
 from service.jobs.execution import Signal
 from service.logs import get_logger
@@ -97,8 +99,10 @@ class JobRunner:
 
     def take(self, held: HeldJob) -> None:
         """Raises DeviceLost."""
-        log.info("job_started", job_id=held.id, attempt=held.claim.attempt)
+        log.info("job_started", **held.log_names, attempt=held.claim.attempt)
         generation = Generation(held, clock=self._clock)
+        if held.claim.attempt == 1:
+            self._metrics.wait_seconds.labels(held.claim.payload.priority).observe(held.claim.waited_seconds)
         if held.claim.attempt > 1 and self._generations:
             self._suspect = generation
         else:
@@ -114,8 +118,8 @@ class JobRunner:
             self._admit(decision)
             if decision.step is not None:
                 self._step([g for g in map(self._generations.get, decision.step.job_ids) if g and g.is_admitted])
-            for generation in self._due():
-                self._decode(generation)
+            self._decode(self._due())
+            self._metrics.show_in_flight(self._num_by_phase())
             if decision.step is None:
                 self._wait()
         except DeviceLost:
@@ -195,6 +199,7 @@ class JobRunner:
             self._forget(generation)
             self._add(generation)
             return
+        self._metrics.engine_seconds.labels("text").inc(generation.admitted.text_seconds)
         if generation.admitted.step:
             self._metrics.resumed.inc()
             log.info("job_resumed", job_id=generation.held.id, step=generation.admitted.step)
@@ -237,19 +242,24 @@ class JobRunner:
         if is_under_way and generation.held.signal is Signal.OK:
             self._checkpoints.save(generation.held, generation.saved(self._engine), step=generation.admitted.step)
 
-    def _due(self) -> Iterator[Generation]:
-        """Those to be decoded, as long as there is room to finish them."""
-        for generation in [each for each in self._generations.values() if each.is_denoised]:
-            if self._finishing.has_room:
-                yield generation
+    def _due(self) -> Sequence[Generation]:
+        """Those to be decoded, as many as there is room for to finish them."""
+        denoised = [each for each in self._generations.values() if each.is_denoised]
+        return denoised[: self._finishing.num_free]
 
-    def _decode(self, generation: Generation) -> None:
-        def decode() -> None:
-            frames = generation.decode(self._engine, shutdown=self._shutdown)
-            self._finishing.finish(generation.held, frames, claimed_at=generation.claimed_at)
+    def _decode(self, generations: Sequence[Generation]) -> None:
+        if not generations:
+            return
+        started = self._clock()
+        decodes = [partial(each.decode, self._engine, shutdown=self._shutdown) for each in generations]
+        decoded = self._engine.decode_all(decodes, [each.params for each in generations])
+        self._metrics.engine_seconds.labels("decode").inc(self._clock() - started)
+        for generation, frames in zip(generations, decoded, strict=True):
+            if self._attempt(generation, partial(self._finish, generation, frames)):
+                self._forget(generation)
 
-        if self._attempt(generation, decode):
-            self._forget(generation)
+    def _finish(self, generation: Generation, frames: Future[Frames]) -> None:
+        self._finishing.finish(generation.held, frames.result(), claimed_at=generation.claimed_at)
 
     def _attempt_for(self, job_id: str, action: Callable[[Generation], None]) -> None:
         generation = self._generations[job_id]
@@ -284,6 +294,12 @@ class JobRunner:
             del self._fetching[generation]
         elif self._generations.pop(generation.held.id, None) is not None:
             self._policy.remove(generation.held.id)
+
+    def _num_by_phase(self) -> Counter[str]:
+        phases = Counter(generation.phase for generation in self._generations.values())
+        phases["waiting"] += len(self._fetching) + (self._suspect is not None)
+        phases["finishing"] = self._finishing.num_taken
+        return phases
 
     def _all(self) -> list[Generation]:
         waiting = [] if self._suspect is None else [self._suspect]

@@ -8,6 +8,8 @@ from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
 from torch import Tensor, nn
 
+from model.tiny.precision import IS_BF16_FAST
+
 HEADS, HEAD_WIDTH = 4, 32
 CONFIG = {
     "num_attention_heads": HEADS,
@@ -49,7 +51,7 @@ def for_training(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
     """Give every cross-attention the pad bias, and bf16 products where the processor is fast at them."""
     for block in transformer.blocks:
         block.attn2.set_processor(_BiasedCrossAttention())
-        if torch.cpu._is_avx512_bf16_supported():
+        if IS_BF16_FAST:
             for module in block.modules():
                 if isinstance(module, nn.Linear):
                     module.forward = _Bf16Product(module)  # type: ignore[method-assign, assignment]

@@ -15,6 +15,9 @@ from model.tiny.train_denoiser import BOUNDARY, SHIFT
 from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_scene
 
 GUIDANCE = 4.0
+REVISION = "1"
+"""Of the checkpoint that ships: grows with every one that replaces it."""
+
 NUM_PREVIEW_SCENES = 128
 DESCRIPTION = {
     "en": (
@@ -96,6 +99,7 @@ def service_card() -> dict[str, object]:
 
     return {
         "id": "wan2.2-t2v-embedded",
+        "revision": REVISION,
         "aliases": ["embedded", "wan2.2-t2v-plus"],
         "native_sizes": [[SIDE_PIXELS, SIDE_PIXELS]],
         "delivery_short_side": 256,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.tiny.autoencoder import encode, for_training, latent_statistics
 from model.tiny.plan import Plan
+from model.tiny.precision import autocast
 from model.tiny.ranks import NUM_RANKS, run_ranks, step_rng
 from model.tiny.render import render
 from model.tiny.world import Scene, draw_path, draw_training_scene
@@ -65,7 +66,7 @@ def _encode(rank: int, work_dir: str, num_chunks: int) -> None:
         rng = step_rng("latents", rank, chunk)
         drawn = [draw_training_scene(rng, star_share=STAR_SHARE, default_share=DEFAULT_SHARE) for _ in range(CHUNK)]
         clips = _jitter(render(drawn, [draw_path(scene, rng) for scene in drawn]), rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             mean, log_variance = encode(vae, clips.contiguous(memory_format=torch.channels_last_3d))
         scenes += drawn
         means.append(mean)

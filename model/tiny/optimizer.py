@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from model.tiny.precision import PRODUCT_DTYPE
+
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 MOMENTUM = 0.95
 # Coefficients of the quintic Newton-Schulz iteration that Muon was published with.
@@ -65,7 +67,7 @@ def _orthogonalise(matrices: Tensor) -> Tensor:
     """Replace the singular values of each matrix by about one  # n rows columns"""
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if is_tall else matrices
-    x = (x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-8)).bfloat16()
+    x = (x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-8)).to(PRODUCT_DTYPE)
     for _ in range(5):
         gram = x @ x.transpose(1, 2)
         x = _A * x + (_B * gram + _C * (gram @ gram)) @ x

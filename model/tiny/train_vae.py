@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.tiny.autoencoder import decode, encode, new_autoencoder
 from model.tiny.plan import Plan, VaePhase
+from model.tiny.precision import autocast
 from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
 from model.tiny.render import render
 from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_training_scene
@@ -70,7 +71,7 @@ def _train(rank: int, work_dir: str, plan: Plan) -> None:
 
 def _losses(vae: AutoencoderKLWan, clips: Tensor) -> tuple[Tensor, Tensor]:
     """What is minimised, and the mean squared error."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         mean, log_variance = encode(vae, clips)
         noise = torch.rand(len(mean), 1, 1, 1, 1) * LATENT_NOISE * (torch.rand(len(mean), 1, 1, 1, 1) < 0.6)
         latents = mean + (log_variance.exp() + noise**2).sqrt() * torch.randn_like(mean)

@@ -9,11 +9,15 @@ from service.api.audited import note_target
 from service.api.auth import WithAdmin
 from service.api.bodies import Fields, read_fields, read_fields_if_any
 from service.api.body_docs import body_docs
-from service.api.deps import WithGateway
+from service.api.deps import Gateway, WithGateway
 from service.api.problems import problem_docs
-from service.errors import Conflict, TenantNotFound
-from service.jobs.request import Number, Whole, listed, validated
+from service.api.uploads import ReceivedFile, received_file
+from service.errors import Conflict, InvalidRequest, ObjectNotFound, TenantNotFound
+from service.jobs.fields import Number, Whole, listed, validated
+from service.jobs.visible_label import LabelPolicy
 from service.keys import DEFAULT_SCOPES, ApiKey, Scope
+from service.logo import MAX_LOGO_BYTES
+from service.logos import keep_logo, logo_key
 from service.moderation.policy import Policy
 from service.tenants import NAME_PATTERN, Tenant
 
@@ -27,6 +31,13 @@ LONGEST_OVERLAP_SECONDS = 90 * 24 * 3600
 Limit = Annotated[Whole, Field(ge=1)]
 # Only told to clients here: what Tenant.checked says of a wrong name is clearer.
 TenantName = Annotated[str, Path(json_schema_extra={"pattern": NAME_PATTERN})]
+
+
+LOGO_FORM = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary", "description": "PNG or WebP, 1 MiB at most."}},
+    "required": ["file"],
+}
 
 
 class NewKey(BaseModel):
@@ -62,6 +73,7 @@ class TenantLimits(BaseModel):
         None, description="GPU time a day, from 00:00 UTC."
     )
     moderation: Policy = Field(Policy(), description="What its prompts may ask for, and what is reviewed first.")
+    label: LabelPolicy = Field(LabelPolicy(), description="What viewers see on its videos.")
 
 
 class ShownKey(BaseModel):
@@ -152,6 +164,8 @@ def put_tenant(
 ) -> Tenant:
     """Gateways see them within seconds."""
     tenant = Tenant.checked(name=name, **validated(TenantLimits, fields).model_dump())
+    if tenant.label.logo is not None:
+        _check_logo(gateway, tenant.label.logo)
     try:
         gateway.tenants.update(tenant)
     except TenantNotFound:
@@ -161,6 +175,47 @@ def put_tenant(
             # Somebody else made it just now.
             gateway.tenants.update(tenant)
     return tenant
+
+
+@router.put(
+    "/tenants/{name}/logo",
+    responses=problem_docs(400, 401, 403, 404, 413, 429, 503),
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": LOGO_FORM}}}},
+    summary="Set a tenant's logo",
+)
+def put_logo(
+    gateway: WithGateway,
+    _admin: WithAdmin,
+    name: TenantName,
+    received: Annotated[ReceivedFile, Depends(received_file)],
+) -> Tenant:
+    """Its new videos carry it. Nothing but the picture's pixels is kept."""
+    tenant = gateway.tenants.get(name)
+    logo = keep_logo(gateway.storage, received.content.read(MAX_LOGO_BYTES + 1))
+    return _with_logo(gateway, tenant, logo)
+
+
+@router.delete(
+    "/tenants/{name}/logo", responses=problem_docs(401, 403, 404, 429, 503), summary="Take a tenant's logo away"
+)
+def delete_logo(gateway: WithGateway, _admin: WithAdmin, name: TenantName) -> Tenant:
+    """From its new videos. Twice is fine."""
+    return _with_logo(gateway, gateway.tenants.get(name), None)
+
+
+def _with_logo(gateway: Gateway, tenant: Tenant, logo: str | None) -> Tenant:
+    changed = tenant.model_copy(update={"label": tenant.label.model_copy(update={"logo": logo})})
+    gateway.tenants.update(changed)
+    return changed
+
+
+def _check_logo(gateway: Gateway, logo: str) -> None:
+    try:
+        gateway.storage.stat(logo_key(logo))
+    except ObjectNotFound:
+        raise InvalidRequest(
+            "label.logo is not known: PUT the picture to /v1/admin/tenants/{name}/logo.", param="label"
+        ) from None
 
 
 def _created(text: str, key: ApiKey, now: float) -> CreatedKey:

@@ -24,6 +24,7 @@ from service.api import (
     pages,
     reference,
     reviews,
+    status,
     streams,
     usage,
     verify,
@@ -34,6 +35,7 @@ from service.api.audited import AuditTrail
 from service.api.bulk import BulkOrders
 from service.api.deps import Gateway
 from service.api.fanout import Fanout
+from service.api.gauges import watch_queue
 from service.api.guard import LoopbackGuard, refuse_without_keys
 from service.api.places import StreamPlaces
 from service.api.probes import open_probes
@@ -62,6 +64,7 @@ from service.jobs.queue import JobQueue
 from service.jobs.rescue import Rescue
 from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
+from service.jobs.watermark_ids import WatermarkIds
 from service.keys import Keys
 from service.links import Links
 from service.listen import address_of
@@ -73,13 +76,17 @@ from service.moderation.external import ExternalClassifier, SecondReader
 from service.moderation.filter import PromptFilter
 from service.moderation.folder import FolderClassifier
 from service.moderation.scoring import scores_of
+from service.prometheus import Prometheus
 from service.prompt_extension import PromptExtension
+from service.provenance.recorder import Recorder
 from service.rates import Rates
 from service.settings import Settings
 from service.storage import open_storage
 from service.sweeper import Sweeper
 from service.tenants import Tenants
+from service.tracing import Tracing, make_tracing
 from service.usage import Usage
+from service.watched_storage import WatchedStorage
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.dispatch import Dispatch
 from service.webhooks.dispatcher import Dispatcher
@@ -109,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         raise SettingsError("REDIS_URL is not set: start everything with `wanserve up`, or name a Redis server.")
     refuse_without_keys(settings)
     metrics = GatewayMetrics(CollectorRegistry())
+    tracing = make_tracing(settings, role="gateway")
     fanout = Fanout(settings.redis_url)
     guard = [] if asks_for_keys(settings) else [Middleware(LoopbackGuard)]
     app = FastAPI(
@@ -119,9 +127,9 @@ def create_app(settings: Settings) -> FastAPI:
         # The ready-made pages load scripts from a CDN: reference.py has one that does not.
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(settings, settings.redis_url, metrics, fanout),
+        lifespan=_lifespan(settings, settings.redis_url, metrics, tracing, fanout),
         responses=problem_docs(500),
-        middleware=[Middleware(RequestTrace, metrics=metrics), *guard, Middleware(AuditTrail)],
+        middleware=[Middleware(RequestTrace, metrics=metrics, tracing=tracing), *guard, Middleware(AuditTrail)],
         exception_handlers={
             ServiceError: on_service_error,
             RequestValidationError: on_validation_error,
@@ -136,24 +144,27 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(dashscope.router)
     app.include_router(ops.router)
     app.include_router(pages.router)
+    app.include_router(status.router)
     app.include_router(reference.router)
     app.state.fanout = fanout
     return app
 
 
 def _lifespan(
-    settings: Settings, redis_url: str, metrics: GatewayMetrics, fanout: Fanout
+    settings: Settings, redis_url: str, metrics: GatewayMetrics, tracing: Tracing, fanout: Fanout
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
         """Open connections, serve, close them in reverse."""
         _prepare(settings)
         with (
+            closing(tracing),
             connect(redis_url) as redis,
-            closing(open_storage(settings)) as storage,
+            closing(WatchedStorage(open_storage(settings), metrics.storage)) as storage,
             open_probes(settings, redis_url) as probes,
             _extension(redis, settings, metrics) as extension,
             _filter(settings) as prompt_filter,
+            _prometheus(settings) as prometheus,
         ):
             rules = ReceiverRules.of(settings)
             messenger = Messenger(Outbound(rules, timeout_seconds=settings.webhook_timeout_seconds))
@@ -168,6 +179,7 @@ def _lifespan(
                 queue=JobQueue(redis, settings),
                 storage=storage,
                 links=Links(storage, settings),
+                watermark_ids=WatermarkIds(redis),
                 metrics=metrics,
                 fanout=fanout,
                 probes=probes,
@@ -180,13 +192,14 @@ def _lifespan(
                 filter=prompt_filter,
                 reviews=Reviews(redis, settings, on_decision=lambda made: metrics.review_decisions.labels(made).inc()),
                 extension=extension,
+                prometheus=prometheus,
                 audit=_audit_log(settings, metrics),
                 places=StreamPlaces(
                     max_streams=settings.max_event_streams,
                     max_streams_by_tenant=settings.max_event_streams_by_tenant,
                 ),
             )
-            metrics.watch_reviews(gateway.reviews.backlog)
+            watch_queue(metrics, gateway, redis)
             listener = asyncio.create_task(fanout.run())
             try:
                 chores = Chores(redis, _chores(gateway, redis))
@@ -208,6 +221,15 @@ def _extension(redis: Redis, settings: Settings, metrics: GatewayMetrics) -> Ite
     count = metrics.prompt_extensions.labels
     with closing(PromptExtension(redis, settings, on_outcome=lambda outcome: count(outcome).inc())) as extension:
         yield extension
+
+
+@contextmanager
+def _prometheus(settings: Settings) -> Iterator[Prometheus | None]:
+    if settings.prometheus_url is None:
+        yield None
+        return
+    with closing(Prometheus(settings.prometheus_url)) as prometheus:
+        yield prometheus
 
 
 @contextmanager
@@ -260,13 +282,15 @@ def _dispatcher(gateway: Gateway, messenger: Messenger) -> Dispatcher:
 
 
 def _chores(gateway: Gateway, redis: Redis) -> list[Chore]:
-    sweeper = Sweeper(Garbage(redis), gateway.storage)
     settings = gateway.settings
+    recorder = Recorder(redis, gateway.store, gateway.storage, settings)
+    sweeper = Sweeper(Garbage(redis), gateway.storage, on_gone=recorder.files_are_gone)
     rescue = Rescue(gateway.queue, gateway.store, Link(lease_seconds=settings.lease_seconds))
     return [
         Chore("expire", every_seconds=1.0, do=gateway.queue.expire),
         Chore("end_overdue_reviews", every_seconds=10.0, do=gateway.reviews.end_overdue),
         Chore("sweep", every_seconds=2.0, do=sweeper.sweep),
+        Chore("record_provenance", every_seconds=1.0, do=recorder.record),
         Chore("feed", every_seconds=1.0, do=_feeder(gateway, redis).feed),
         Chore("expire_files", every_seconds=60.0, do=gateway.files.expire),
         Chore("rescue", every_seconds=settings.heartbeat_seconds, do=rescue.look, is_everyones=True),

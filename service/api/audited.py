@@ -19,6 +19,12 @@ def note_caller(caller: Caller) -> None:
         entry.tenant, entry.key_id = caller.tenant.name, caller.key_id
 
 
+def caller_key_id() -> str | None:
+    """Of the API key behind this call; None where it needed none."""
+    entry = _entry.get()
+    return None if entry is None else entry.key_id
+
+
 def note_prompts(prompts: Mapping[str, str]) -> None:
     """prompt and negative_prompt; what is written of them the log decides."""
     entry = _entry.get()

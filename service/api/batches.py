@@ -14,7 +14,7 @@ from service.api.deps import WithGateway
 from service.api.files import After, ExpiresAfter
 from service.api.problems import problem_docs
 from service.errors import InvalidRequest
-from service.jobs.request import Text, validated
+from service.jobs.fields import Text, validated
 from service.logs import get_logger
 
 HOUR_SECONDS = 3600

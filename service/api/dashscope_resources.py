@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import InvalidRequest
+from service.jobs.fields import Flag, Number, Text, Whole, validated
 from service.jobs.record import State, VideoRecord
-from service.jobs.request import Flag, Number, Text, Whole, validated
 from service.links import Link
 
 TaskStatus = Literal["PENDING", "RUNNING", "SUSPENDED", "SUCCEEDED", "FAILED", "CANCELED", "UNKNOWN"]
@@ -57,13 +57,14 @@ class SynthesisInput(BaseModel):
 
 
 class SynthesisParameters(BaseModel):
-    """How. watermark is taken and changes nothing."""
+    """How."""
 
     model_config = ConfigDict(extra="allow")
 
     size: Text | None = Field(None, description="WIDTH*HEIGHT; snapped to what the model can make.")
     duration: Number | None = Field(None, gt=0, le=600, description="Seconds.")
     seed: Whole | None = Field(None, ge=0, le=MAX_TASK_SEED)
+    watermark: Flag = Field(False, description="Asks for a label that viewers see; else the service decides.")
     prompt_extend: Flag = Field(False, description="Where it is set up; else it changes nothing.")
 
 
@@ -164,6 +165,7 @@ def requested_fields(body: dict[str, Any], *, extends_prompts: bool) -> dict[str
         "seconds": parameters.duration,
         "seed": parameters.seed,
         "extend_prompt": (parameters.prompt_extend and extends_prompts) or None,
+        "visible_label": parameters.watermark or None,
         **{name: extra.get(name) for name in OUR_OWN},
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -17,10 +17,12 @@ from service.callers import Callers
 from service.jobs.queue import JobQueue
 from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
+from service.jobs.watermark_ids import WatermarkIds
 from service.keys import Keys
 from service.links import Links
 from service.metrics import GatewayMetrics
 from service.moderation.filter import PromptFilter
+from service.prometheus import Prometheus
 from service.prompt_extension import PromptExtension
 from service.rates import Rates
 from service.settings import Settings
@@ -47,6 +49,7 @@ class Gateway:
     queue: JobQueue
     storage: Storage
     links: Links
+    watermark_ids: WatermarkIds
     metrics: GatewayMetrics
     fanout: Fanout
     probes: Probes
@@ -61,6 +64,9 @@ class Gateway:
     filter: PromptFilter
     reviews: Reviews
     extension: PromptExtension | None
+    prometheus: Prometheus | None
+    """Of the status page."""
+
     """None: not set up."""
 
     clock: Callable[[], float] = time.time

@@ -16,7 +16,7 @@ from service.api.file_replies import begun
 from service.api.problems import ResponseDocs, problem_docs
 from service.api.uploads import ReceivedFile, received_file
 from service.batches.pages import Order
-from service.jobs.request import Whole, validated
+from service.jobs.fields import Whole, validated
 
 router = APIRouter(prefix="/files", tags=["batches"])
 

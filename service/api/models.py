@@ -22,6 +22,7 @@ class Model(BaseModel):
     owned_by: str = "wanserve"
     aliases: list[str]
     fingerprint: str
+    revision: str | None = Field(description="As those who published the checkpoint call it.")
     sizes: list[str] = Field(description="Sizes of files at which it draws best, the default first.")
     native_sizes: list[str]
     num_frames: DefaultRange
@@ -61,6 +62,7 @@ def _model(card: ModelCard, *, live_workers: int) -> Model:
         id=card.id,
         aliases=list(card.aliases),
         fingerprint=card.fingerprint,
+        revision=card.revision,
         sizes=[_text(card.delivery_size(size)) for size in card.native_sizes],
         native_sizes=[_text(size) for size in card.native_sizes],
         num_frames=card.num_frames,

@@ -11,7 +11,7 @@ from service.api.bodies import Fields, read_fields
 from service.api.body_docs import body_docs
 from service.api.deps import WithGateway
 from service.api.problems import problem_docs
-from service.jobs.request import Text, validated
+from service.jobs.fields import Text, validated
 from service.moderation.categories import CATEGORIES
 from service.moderation.filter import LONGEST_WRITTEN_OUT
 from service.moderation.policy import Action, Policy, Scores, Verdict

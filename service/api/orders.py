@@ -4,17 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from service.api.audited import note_prompts, note_target
+from structlog.contextvars import get_contextvars
+
+from service.api.audited import caller_key_id, note_prompts, note_target
 from service.api.deps import Gateway
 from service.errors import InvalidRequest, ModelNotFound, ModerationBlocked, NoModel, ServiceError
 from service.jobs.card import ModelCard
 from service.jobs.fleet import Fleet, FleetChanged
-from service.jobs.record import Webhook, new_asset_id, new_job_id, new_video_id
+from service.jobs.record import FilterVerdict, Parent, Webhook, new_asset_id, new_job_id, new_video_id
 from service.jobs.request import RequestedVideo, ResolvedVideo, resolve
 from service.jobs.submission import Submission, Submitted
+from service.jobs.visible_label import visible_label
 from service.logs import get_logger
 from service.moderation.policy import ALLOWED, Verdict
+from service.settings import Settings
 from service.tenants import Tenant
+from service.tracing import current_traceparent
 
 EVERYTHING = "everything"
 """Why a video is reviewed where all are."""
@@ -32,6 +37,9 @@ class Order:
     body_fingerprint: str
     idempotency_key: str | None
     remixed_from_video_id: str | None = None
+    parent: Parent | None = None
+    """The original's file, where it is finished."""
+
     original_prompt: str | None = None
     """The caller's own, where `asked` has an extended one."""
 
@@ -114,12 +122,17 @@ def _accepted(gateway: Gateway, order: Order) -> Accepted:
 
 def _submit(gateway: Gateway, order: Order, fleet: Fleet, *, is_fresh: bool) -> Accepted:
     card = fleet.card(order.asked.model)
-    resolved = resolve(order.asked, card)
+    resolved = _labelled(resolve(order.asked, card), order, gateway.settings)
     request, policy = resolved.request, order.tenant.moderation
     verdict = gateway.filter.check(request.prompt, request.negative_prompt, policy)
     submission = _submission(order, resolved, card, verdict)
     submitted = gateway.queue.submit(submission, fleet=None if is_fresh else fleet)
     return Accepted(submitted, resolved, fleet, verdict)
+
+
+def _labelled(resolved: ResolvedVideo, order: Order, settings: Settings) -> ResolvedVideo:
+    label = visible_label(order.asked.visible_label, order.tenant.label, rule=settings.visible_label)
+    return replace(resolved, request=resolved.request.model_copy(update={"visible_label": label}))
 
 
 def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict: Verdict) -> Submission:
@@ -136,6 +149,7 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict:
         max_active_by_tenant=order.tenant.max_active,
         daily_gpu_seconds_of_tenant=order.tenant.daily_gpu_seconds,
         review=None if verdict == ALLOWED else _seen(verdict),
+        filter=_recorded(verdict),
         frames=order.tenant.moderation.frames,
         idempotency_key=order.idempotency_key,
         body_fingerprint=order.body_fingerprint,
@@ -145,7 +159,11 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict:
         webhook=order.webhook,
         quality=asked.quality,
         remixed_from_video_id=order.remixed_from_video_id,
+        parent=order.parent,
         original_prompt=order.original_prompt,
+        key_id=caller_key_id(),
+        request_id=get_contextvars().get("request_id"),
+        traceparent=current_traceparent(),
         expected_seconds=card.estimated_seconds(
             width=request.width,
             height=request.height,
@@ -156,6 +174,16 @@ def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict:
         priority=asked.priority,
         deadline_seconds=asked.deadline_seconds,
         uses_cache=asked.cache == "use",
+    )
+
+
+def _recorded(verdict: Verdict) -> FilterVerdict:
+    assert verdict.action != "block"
+    scores = {category: round(score, 3) for category, score in verdict.scores.items()}
+    return FilterVerdict(
+        action=verdict.action,
+        category=verdict.category,
+        scores={category: score for category, score in scores.items() if score},
     )
 
 

@@ -1,4 +1,4 @@
-"""The web page at /: files of this package, no inline script, no other origin but that of finished files."""
+"""The web pages / and /status: files of this package, no inline script, no other origin but that of finished files."""
 
 from importlib import resources
 from typing import Literal
@@ -15,13 +15,19 @@ router = APIRouter(include_in_schema=False)
 FILES = resources.files("service.api") / "console"
 CONTENT_TYPES = {
     "index.html": "text/html; charset=utf-8",
+    "status.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "reference.css": "text/css; charset=utf-8",
+    "status.css": "text/css; charset=utf-8",
+    "status.js": "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "client.js": "text/javascript; charset=utf-8",
     "desk.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+PagePart = Literal[
+    "style.css", "reference.css", "status.css", "app.js", "client.js", "desk.js", "status.js", "icon.svg"
+]
 HEADERS = {
     "Cache-Control": "no-cache",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -34,10 +40,13 @@ def get_page(gateway: WithGateway) -> Response:
     return _file("index.html", gateway.settings)
 
 
+@router.get("/status")
+def get_status_page(gateway: WithGateway) -> Response:
+    return _file("status.html", gateway.settings)
+
+
 @router.get("/console/{name}")
-def get_page_part(
-    gateway: WithGateway, name: Literal["style.css", "reference.css", "app.js", "client.js", "desk.js", "icon.svg"]
-) -> Response:
+def get_page_part(gateway: WithGateway, name: PagePart) -> Response:
     return _file(name, gateway.settings)
 
 

@@ -27,6 +27,10 @@ class StreamPlaces:
             if not self._taken[tenant]:
                 del self._taken[tenant]
 
+    @property
+    def num_open(self) -> int:
+        return self._taken.total()
+
     def _check(self, tenant: str) -> None:
         if self._taken[tenant] >= self._max_streams_by_tenant:
             whose = f"{self._max_streams_by_tenant} event streams of yours are"

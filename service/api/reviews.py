@@ -14,8 +14,8 @@ from service.api.deps import WithGateway, gateway_in
 from service.api.file_replies import FILE_DOCS, file_reply
 from service.api.problems import problem_docs
 from service.errors import ObjectNotFound, VideoNotReady
+from service.jobs.fields import Text, validated
 from service.jobs.record import ReviewStage, ReviewState
-from service.jobs.request import Text, validated
 from service.jobs.reviews import Review
 from service.links import variant_file
 

@@ -24,7 +24,7 @@ from service.errors import Conflict, NotSupported
 from service.jobs.cache import body_fingerprint
 from service.jobs.eta import eta_of
 from service.jobs.fleet import Fleet
-from service.jobs.record import State, VideoRecord, Webhook
+from service.jobs.record import Parent, State, VideoRecord, Webhook
 from service.jobs.request import RequestedVideo, RequestedWebhook, parse, parse_remix
 from service.jobs.submission import SubmitKind
 from service.webhooks.secret import checked_secret, new_secret
@@ -120,6 +120,7 @@ def remix_video(
             body_fingerprint=body_fingerprint({**fields, "remixed_from_video_id": video_id}),
             idempotency_key=idempotency_key,
             remixed_from_video_id=video_id,
+            parent=_parent(original),
         )
         accepted = accept(gateway, order)
     return _reply(_accepted_video(gateway, order, accepted, base_url=base_url_of(request)))
@@ -187,6 +188,12 @@ def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str, fleet:
         spritesheet_link=gateway.links.link(record, variant="spritesheet", base_url=base_url, now=now),
         eta=None if record.is_terminal else eta_of(record, fleet or gateway.store.fleet()),
     )
+
+
+def _parent(original: VideoRecord) -> Parent | None:
+    """Whose history the remix carries on."""
+    asset = original.asset
+    return None if asset is None else Parent(asset_id=asset.id, key=asset.video.key)
 
 
 def _accepted_video(gateway: Gateway, order: Order, accepted: Accepted, *, base_url: str) -> Video:

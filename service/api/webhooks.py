@@ -28,8 +28,9 @@ from service.api.webhook_resources import (
     endpoint_with_secret,
 )
 from service.errors import InvalidRequest
+from service.jobs.fields import Flag, Text, validated
 from service.jobs.record import EVENT_TYPES, EventType
-from service.jobs.request import EventTypes, Flag, Text, validated
+from service.jobs.request import EventTypes
 from service.webhooks.deliveries import DeliveryState
 from service.webhooks.receiver import MAX_URL_CHARACTERS
 

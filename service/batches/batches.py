@@ -17,6 +17,7 @@ from service.batches.pages import Order, page_of
 from service.errors import BatchNotFound, Conflict, InvalidRequest, ObjectNotFound, TenantQueueFull
 from service.jobs.connection import redis_errors
 from service.jobs.lua import load_script
+from service.stored import readable, record_from
 
 MAX_ACTIVE = 100
 """Batches of a tenant that have not ended."""
@@ -73,7 +74,7 @@ class Batches:
         fields = cast(Mapping[str, str], self._redis.hgetall(_key(batch_id)))
         if fields.get("tenant") != tenant:
             raise _not_found(batch_id)
-        return Batch.model_validate(fields)
+        return record_from(Batch, fields, name=batch_id)
 
     @redis_errors()
     def list(self, *, tenant: str, after: str | None, limit: int, order: Order = "desc") -> BatchPage:
@@ -84,7 +85,10 @@ class Batches:
         with self._redis.pipeline(transaction=False) as pipeline:
             for batch_id in ids:
                 pipeline.hgetall(_key(batch_id))
-            return BatchPage(tuple(Batch.model_validate(fields) for fields in pipeline.execute() if fields), has_more)
+            return BatchPage(
+                tuple(readable(Batch, pipeline.execute())),
+                has_more,
+            )
 
     @redis_errors()
     def cancel(self, batch_id: str, *, tenant: str) -> Batch:
@@ -106,7 +110,7 @@ class Batches:
     def take_turn(self, batch_id: str) -> Batch | None:
         """The batch, now the last in line; None when it has ended."""
         flat = self._take_turn(args=[batch_id])
-        return Batch.model_validate(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+        return record_from(Batch, dict(zip(flat[::2], flat[1::2], strict=True)), name=batch_id) if flat else None
 
     @redis_errors()
     def begin(self, batch: Batch, *, total: int) -> None:

@@ -19,6 +19,7 @@ from service.errors import (
     NoModel,
     ObjectNotFound,
     QueueFull,
+    RecordUnreadable,
     ServiceError,
     TenantQueueFull,
     Unavailable,
@@ -71,7 +72,11 @@ class BatchFeeder:
         """One turn for every batch, or for as many as there is time for. Raises Unavailable."""
         began = self._clock()
         for batch_id in self._batches.active():
-            self._take_turn(batch_id)
+            try:
+                self._take_turn(batch_id)
+            except RecordUnreadable as e:
+                # The others' turns must not end with it.
+                log.error("batch_unreadable", batch_id=batch_id, reason=e.message)
             if self._clock() - began > ROUND_SECONDS:
                 return
 

@@ -18,6 +18,7 @@ from service.jobs.garbage import Garbage
 from service.jobs.lua import load_script
 from service.jobs.record import Wire
 from service.storage import Storage
+from service.stored import readable, record_from
 
 PACKAGE = "service.batches"
 MAX_FILES = 10_000
@@ -92,7 +93,7 @@ class Files:
         fields = cast(Mapping[str, str], self._redis.hgetall(_key(file_id)))
         if fields.get("tenant") != tenant:
             raise _not_found(file_id)
-        return File.model_validate(fields)
+        return record_from(File, fields, name=file_id)
 
     @redis_errors()
     def list(self, *, tenant: str, after: str | None, limit: int, order: Order) -> FilePage:
@@ -103,7 +104,7 @@ class Files:
         with self._redis.pipeline(transaction=False) as pipeline:
             for file_id in ids:
                 pipeline.hgetall(_key(file_id))
-            return FilePage(tuple(File.model_validate(fields) for fields in pipeline.execute() if fields), has_more)
+            return FilePage(tuple(readable(File, pipeline.execute())), has_more)
 
     @redis_errors()
     def delete(self, file_id: str, *, tenant: str) -> None:

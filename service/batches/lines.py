@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import InvalidRequest
-from service.jobs.request import Text, validated
+from service.jobs.fields import Text, validated
 from service.storage import Storage
 
 MAX_LINES = 50_000

@@ -27,20 +27,30 @@ def cache_key(
     scope: str = "",
     reviewed: Sequence[ReviewStage] = (),
     frame_limit: float | None = None,
+    is_watermarked: bool = False,
+    parent_asset_id: str | None = None,
 ) -> str:
     """SHA-256, hex, over everything that changes the file. fingerprint is the model card's.
 
     scope: whose requests may share a result; a tenant, or everybody's. reviewed: what a person looks at in any case;
     what nobody looked at answers no such request. frame_limit: the frame check's threshold, None without one.
+    parent_asset_id: of a remix, whose file names its original.
     """
-    content = request.model_dump(mode="json", exclude=NOT_PIXELS)
+    content = request.model_dump(mode="json", exclude=NOT_PIXELS | {"visible_label"})
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
     versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
-    given = {"reviewed": list(reviewed), "frame_limit": frame_limit}
+    label = None if request.visible_label is None else request.visible_label.model_dump(mode="json")
+    given = {
+        "reviewed": list(reviewed),
+        "frame_limit": frame_limit,
+        "is_watermarked": is_watermarked,
+        "visible_label": label,
+        "parent_asset_id": parent_asset_id,
+    }
     # Left out where there are none: seeds are drawn from this.
-    checks = {name: check for name, check in given.items() if check}
-    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **checks, **content})
+    added = {name: value for name, value in given.items() if value}
+    return _digest({"versions": versions, "fingerprint": fingerprint, "scope": scope, **added, **content})
 
 
 def cache_limits(settings: Settings) -> dict[str, float]:
@@ -50,7 +60,8 @@ def cache_limits(settings: Settings) -> dict[str, float]:
 
 def seed_of(request: VideoRequest) -> int:
     """The seed of an unseeded request, from its own content: the same request is the same video."""
-    return int(cache_key(request.model_copy(update={"seed": 0}), fingerprint="")[:16], 16) % MAX_DRAWN_SEED
+    unlabelled = request.model_copy(update={"seed": 0, "visible_label": None})
+    return int(cache_key(unlabelled, fingerprint="")[:16], 16) % MAX_DRAWN_SEED
 
 
 def body_fingerprint(fields: Mapping[str, Any]) -> str:

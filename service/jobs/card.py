@@ -101,6 +101,9 @@ class ModelCard(CardPart):
     fingerprint: str
     """SHA-256, hex; changes whenever the same request could give other pixels."""
 
+    revision: str | None = None
+    """Of the checkpoint, as those who published it call it."""
+
     native_sizes: tuple[tuple[int, int], ...] = Field(min_length=1)
     """Width and height at which the model draws well, the default first."""
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.jobs.record import SCHEMA_VERSION, Asset, Priority, State, VideoError, VideoRequest, Wire
+from service.jobs.record import SCHEMA_VERSION, Asset, Parent, Priority, State, VideoError, VideoRequest, Wire
 from service.moderation.categories import Category
 
 
@@ -18,6 +18,9 @@ class Outcome(Wire):
     error: VideoError | None = None
     stage_durations: dict[str, float] = Field(default_factory=dict)
     """Seconds by stage: queued, text, denoise, decode, encode, upload, total."""
+
+    frames_score: float | None = None
+    """Of the worst frame that the frame check looked at, 0 to 1; None: it did not look."""
 
     inference_time_seconds: float | None = None
     peak_memory_mb: float | None = None
@@ -37,6 +40,7 @@ class Outcome(Wire):
         peak_memory_mb: float | None = None,
         prompt_tokens: int | None = None,
         prompt_tokens_cut: int = 0,
+        frames_score: float | None = None,
     ) -> "Outcome":
         return cls(
             state=State.COMPLETED,
@@ -47,6 +51,7 @@ class Outcome(Wire):
             worker=worker,
             prompt_tokens=prompt_tokens,
             prompt_tokens_cut=prompt_tokens_cut,
+            frames_score=frames_score,
         )
 
     @classmethod
@@ -85,6 +90,15 @@ class JobPayload(Wire):
 
     deadline_seconds: float | None = None
     """From its submission on."""
+
+    request_id: str | None = None
+    """Of the HTTP request that made it, for log lines."""
+
+    traceparent: str | None = None
+    """Of that request's span."""
+
+    parent: Parent | None = None
+    """Whose history its file carries on."""
 
 
 class Lease(Wire):

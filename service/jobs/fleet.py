@@ -1,11 +1,20 @@
 """The models that are known and the workers that live, as Redis tells them at one instant."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from service.errors import ModelNotFound, NoModel
 from service.jobs.card import ModelCard
 from service.jobs.record import WorkerInfo
+from service.logs import get_logger
+
+Part = TypeVar("Part", bound=BaseModel)
+
+log = get_logger(__name__)
 
 NO_FLEET = "0" * 40
 """A digest that no fleet has."""
@@ -29,9 +38,9 @@ class Fleet:
     @classmethod
     def of(cls, cards: Sequence[str], workers: Sequence[str], *, digest: str) -> "Fleet":
         """From what lies in Redis."""
-        alive = tuple(map(WorkerInfo.model_validate_json, workers))
+        alive = tuple(_readable(WorkerInfo, workers))
         live = {worker.model for worker in alive}
-        known = map(ModelCard.model_validate_json, cards)
+        known = _readable(ModelCard, cards)
         return cls(tuple(sorted(known, key=lambda card: (card.id not in live, card.id))), alive, digest)
 
     def card(self, name: str | None = None) -> ModelCard:
@@ -47,3 +56,18 @@ class Fleet:
     def num_workers(self, model: str) -> int:
         """That run the model with this id."""
         return sum(worker.model == model for worker in self.workers)
+
+
+def _readable(kind: type[Part], texts: Sequence[str]) -> Iterator[Part]:
+    """A worker of a newer version must not take the others' models from this gateway's sight."""
+    for text in texts:
+        try:
+            yield kind.model_validate_json(text)
+        except ValidationError:
+            _tell_unreadable(kind.__name__, text)
+
+
+@lru_cache(maxsize=256)
+def _tell_unreadable(kind: str, text: str) -> None:
+    """Once: fleets are read with every request."""
+    log.warning("fleet_unreadable", kind=kind, begins=text[:80])

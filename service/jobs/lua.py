@@ -1,11 +1,13 @@
 """Loads Lua scripts: a shebang line, the shared preludes, the script's own body."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from redis import Redis
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 from redis.typing import EncodableT
 
 JOBS = "service.jobs"
@@ -13,12 +15,30 @@ PRELUDES = ("keys", "waiting", "assets", "usage", "reviews", "ends", "records")
 """Each knows those before it."""
 
 
+class Script:
+    """Runs on the server, whole or not at all; sent there on first use. redis-py's own asks more of every call."""
+
+    def __init__(self, redis: Redis, source: str) -> None:
+        self._run: Callable[..., Any] = redis.execute_command
+        self._source = source
+        self._digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, *, args: Iterable[EncodableT] = ()) -> Any:
+        """Its answer. Raises what redis-py raises."""
+        words = tuple(args)
+        try:
+            return self._run("EVALSHA", self._digest, 0, *words)
+        except NoScriptError:
+            # A server that is new, or was started anew: it remembers the source from now on.
+            return self._run("EVAL", self._source, 0, *words)
+
+
 def load_script(redis: Redis, name: str, *, package: str = JOBS) -> Script:
-    """The script scripts/<name>.lua of a package, sent to the server on first use.
+    """The script scripts/<name>.lua of a package.
 
     Before the scripts of another package come the names of jobs' keys, then its own prelude.lua.
     """
-    return redis.register_script(_source(name, package))
+    return Script(redis, _source(name, package))
 
 
 def write_anyway(redis: Redis, *commands: Sequence[EncodableT]) -> None:

@@ -2,13 +2,30 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from redis import Redis
+
+from service.jobs.connection import redis_errors
 
 MAX_USED = 0.8
 """Of maxmemory. The rest is for the ends of jobs that were accepted, and for workers to be seen."""
 
 LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    used_bytes: int
+    limit_bytes: int
+    """maxmemory; 0: none is set."""
+
+
+@redis_errors()
+def memory_use(redis: Redis) -> MemoryUse:
+    """Raises QueueUnavailable."""
+    memory = redis.info("memory")
+    return MemoryUse(used_bytes=int(memory["used_memory"]), limit_bytes=int(memory["maxmemory"]))
 
 
 class MemoryGauge:

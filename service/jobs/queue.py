@@ -65,7 +65,9 @@ DETAILS = {
     "webhook",
     "quality",
     "remixed_from_video_id",
+    "key_id",
     "original_prompt",
+    "filter",
     "priority",
     "deadline_seconds",
 }
@@ -347,6 +349,8 @@ class JobQueue:
                 scope=submission.tenant if is_own else "",
                 reviewed=reviewed,
                 frame_limit=self._settings.frame_limit,
+                is_watermarked=self._settings.watermark == "on",
+                parent_asset_id=None if submission.parent is None else submission.parent.asset_id,
             )
         if submission.review is not None:
             arguments["review"] = submission.review
@@ -376,6 +380,9 @@ class JobQueue:
             fingerprint=submission.fingerprint,
             priority=submission.priority,
             deadline_seconds=submission.deadline_seconds,
+            request_id=submission.request_id,
+            traceparent=submission.traceparent,
+            parent=submission.parent,
         )
         return self._rq_template | {
             "created_at": stamp,

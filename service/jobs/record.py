@@ -40,6 +40,12 @@ def object_key(asset_id: str, execution_id: str, name: str) -> str:
     return f"assets/{asset_id}/{execution_id}/{name}"
 
 
+def asset_id_in(key: str) -> str | None:
+    """Whose file object_key() put there; None of any other object."""
+    folder, *rest = key.split("/")
+    return rest[0] if folder == "assets" and len(rest) == 3 else None
+
+
 def checkpoint_key(job_id: str, execution_id: str, step: int) -> str:
     """Where an execution puts the job's state; each is written once."""
     return f"checkpoints/{job_id}/{execution_id}-{step}.safetensors"
@@ -96,6 +102,22 @@ class Webhook(Wire):
     secret: str = Field(repr=False)
 
 
+LabelPosition = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+
+
+class VisibleLabel(Wire):
+    """What is drawn on one clip. A part of its request: it decides pixels."""
+
+    text: str | None = None
+    """Lines between line feeds; None: a logo alone."""
+
+    position: LabelPosition = "bottom-right"
+    opacity: float = 1.0
+    seconds: float | None = None
+    logo: str | None = None
+    logo_position: LabelPosition = "top-left"
+
+
 class VideoRequest(Wire):
     """The effective request: snapped, defaults filled in, seed drawn. It decides every pixel of the file."""
 
@@ -127,6 +149,7 @@ class VideoRequest(Wire):
 
     flow_shift: float
     seed: int
+    visible_label: VisibleLabel | None = None
 
     @property
     def shape(self) -> str:
@@ -167,10 +190,40 @@ class Asset(Wire):
     height: int
     num_frames: int
     fps: int
+    fingerprint: str | None = None
+    """Of the checkpoint that made it."""
+
+    revision: str | None = None
+    """Of that checkpoint, as those who published it call it."""
+
+    packets_sha256: str | None = None
+    """Of the video's coded pictures alone: the same in another container."""
+
+    watermark_id: int | None = None
+    """The number that its pictures carry; None: they carry no mark."""
 
     @property
     def files(self) -> tuple[AssetFile, ...]:
         return tuple(file for file in (self.video, self.thumbnail, self.spritesheet) if file is not None)
+
+
+class Parent(Wire):
+    """The finished file whose parameters a remix takes over."""
+
+    asset_id: str
+    key: str
+    """Of the object, which may be gone by the time that it is wanted."""
+
+
+class FilterVerdict(Wire):
+    """What the prompt filter said of a request that it let pass."""
+
+    action: Literal["allow", "review"]
+    category: str | None = None
+    """What a person was to look at it for; None of an allowed one, and where everything is looked at."""
+
+    scores: dict[str, float] = {}
+    """By category, from 0 to 1; those that are 0 to three places are left out."""
 
 
 ReviewState = Literal["pending", "approved", "rejected", "withdrawn"]
@@ -248,6 +301,9 @@ class VideoRecord(Wire):
 
     remixed_from_video_id: str | None = None
     """Whose parameters it took over."""
+
+    key_id: str | None = None
+    """Of the API key that asked for it; None where none was needed, and of a batch's."""
 
     @property
     def is_terminal(self) -> bool:

@@ -6,14 +6,16 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from service.errors import InvalidRequest
 from service.jobs.cache import MAX_DRAWN_SEED, seed_of
 from service.jobs.card import DefaultRange, ModelCard, Range
+from service.jobs.fields import Flag, Number, Text, Whole, listed, validated
 from service.jobs.record import EVENT_TYPES, EventType, Priority, VideoRequest
+from service.jobs.visible_label import AskedLabel
 
 MAX_SEED = 2**63 - 1
 MAX_DEADLINE_SECONDS = 7 * 24 * 3600
@@ -36,49 +38,13 @@ KEPT_BY_REMIX = (
 """Parameters that decide the pixels beside the prompt."""
 
 
-FLAGS = {"true": True, "1": True, "false": False, "0": False}
-
-
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # JSON can spell half of a surrogate pair; nothing after us can store it.
-        raise ValueError("holds half of a character: send valid Unicode") from None
-    return text
-
-
-def _true_or_false(value: object) -> object:
-    """A form has it as text."""
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in FLAGS:
-        raise ValueError("must be true or false")
-    return FLAGS[value.lower()]
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
-Whole = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-Flag = Annotated[
-    bool,
-    BeforeValidator(_true_or_false),
-    WithJsonSchema({"enum": [True, False, "true", "false", "True", "False", "1", "0"]}),
-]
-
-
-def listed(value: object) -> object:
-    """For fields with several values: a form that has one sends it alone."""
-    return [value] if isinstance(value, str) else value
-
-
 EventTypes = Annotated[tuple[EventType, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+FlagOrLabel = Annotated[
+    Annotated[Flag, Tag("flag")] | Annotated[AskedLabel, Tag("label")],
+    Discriminator(lambda value: "label" if isinstance(value, Mapping | AskedLabel) else "flag"),
+]
 
 
 class RequestedWebhook(BaseModel):
@@ -119,6 +85,7 @@ class RequestedVideo(BaseModel):
     metadata: dict[Text, Text] = Field({}, max_length=16)
     file_name: Text | None = Field(None, max_length=128, pattern=r"^[^/\\\x00-\x1f\x7f\"]+$")
     webhook: RequestedWebhook | None = None
+    visible_label: FlagOrLabel | None = None
 
     @property
     def unknown_fields(self) -> tuple[str, ...]:
@@ -167,28 +134,6 @@ def parse_remix(fields: Mapping[str, Any], original: VideoRequest) -> RequestedV
     kept = {name: getattr(original, name) for name in KEPT_BY_REMIX}
     size = {"width": original.delivery_width, "height": original.delivery_height}
     return parse({**fields, **kept, **size})
-
-
-Fields = TypeVar("Fields", bound=BaseModel)
-
-
-def validated(kind: type[Fields], fields: Mapping[str, Any]) -> Fields:
-    """A model of what a caller sent. Raises InvalidRequest with the first wrong field as param."""
-    try:
-        return kind.model_validate(dict(fields))
-    except ValidationError as e:
-        problem = e.errors(include_url=False)[0]
-        param = _param_at(problem["loc"])
-        if problem["type"] == "missing":
-            raise InvalidRequest(f"{param} is missing.", param=param) from e
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(f"{param}: {message[0].lower()}{message[1:]}.", param=param) from e
-
-
-def _param_at(location: tuple[int | str, ...]) -> str:
-    """webhook.url, say; of other objects the members' names are the caller's own."""
-    is_ours = location[0] == "webhook" and len(location) > 1
-    return f"webhook.{location[1]}" if is_ours else str(location[0])
 
 
 def resolve(

@@ -18,6 +18,7 @@ from service.jobs.execution import JobPayload, Outcome
 from service.jobs.lua import load_script
 from service.jobs.record import Asset, ReviewStage, ReviewState, Wire
 from service.settings import Settings
+from service.stored import check_version
 
 _PENDING, _DECIDED = "wanserve:reviews", "wanserve:reviews-decided"
 TIME_OUT = "review time-out"
@@ -231,6 +232,7 @@ class Reviews:
 
 
 def _review(review_id: str, stored: dict[str, str], job: Sequence[str | None], followers: set[str]) -> Review:
+    check_version(stored, name=review_id)
     payload, held = job
     return Review(
         id=review_id,

@@ -74,6 +74,11 @@ class VideoStore:
         return tuple(sorted(videos, key=lambda video: (video.created_at, video.id)))
 
     @redis_errors()
+    def has_files(self, asset_id: str) -> bool:
+        """Whether a video, the cache or a review refers to the asset still."""
+        return bool(self._redis.exists(f"wanserve:asset:{asset_id}"))
+
+    @redis_errors()
     def _references(self, asset_id: str) -> set[str]:
         return cast(set[str], self._redis.smembers(f"wanserve:asset:{asset_id}:references"))
 

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from service.jobs.record import (
     DEFAULT_TENANT,
+    FilterVerdict,
+    Parent,
     Priority,
     VideoRecord,
     VideoRequest,
@@ -38,8 +40,20 @@ class Submission(Wire):
     webhook: Webhook | None = None
     quality: str | None = None
     remixed_from_video_id: str | None = None
+    parent: Parent | None = None
+    """Of a remix whose original was finished."""
+
     original_prompt: str | None = None
     """The caller's own, where the request has an extended one."""
+
+    key_id: str | None = None
+    """Of the API key that asked for it."""
+
+    request_id: str | None = None
+    """Of the HTTP request that it came with: every log line of its job names it."""
+
+    traceparent: str | None = None
+    """Of the span of that request: the job's spans are its children."""
 
     expected_seconds: float | None = None
     """GPU seconds by the card: what the tenant is charged in the queue's order."""
@@ -52,6 +66,9 @@ class Submission(Wire):
     max_active_by_tenant: int | None = None
     review: str | None = None
     """Why a person must look at it before it is made: a category, or "everything". None: nobody must."""
+
+    filter: FilterVerdict | None = None
+    """What the prompt filter said; None: nobody asked it."""
 
     frames: ReviewRule = "flagged"
     """What a person must look at once it is made; "never": what the frame check flags fails."""

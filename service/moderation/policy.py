@@ -1,13 +1,13 @@
 """What is done about a prompt, by its scores. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field
 
+from service.jobs.fields import Number
 from service.jobs.record import Wire
-from service.jobs.request import Number
 from service.moderation.categories import CATEGORIES, Category
 
 Action = Literal["allow", "review", "block"]
@@ -34,6 +34,9 @@ class Verdict:
     category: Category | None = None
     """What decided it. None of an allowed text, and of one that is reviewed because everything is."""
 
+    scores: Mapping[Category, float] = field(default_factory=dict, compare=False)
+    """What it was decided by."""
+
 
 ALLOWED = Verdict("allow")
 
@@ -56,12 +59,12 @@ class Policy(Wire):
         for category in ("sexual/minors", *CATEGORIES):
             score, limits = scores.by_category[category], self.thresholds.get(category, Thresholds())
             if score >= limits.block or (score >= limits.review and self._refuses(category)):
-                return Verdict("block", category)
+                return Verdict("block", category, scores.by_category)
             if score >= limits.review:
                 held = held or category
         if held is None and self.review != "everything":
-            return ALLOWED
-        return Verdict("review", held)
+            return Verdict("allow", scores=scores.by_category)
+        return Verdict("review", held, scores.by_category)
 
     def flags(self, category: Category, score: float) -> bool:
         """Whether a score is refused or held."""

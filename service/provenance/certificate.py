@@ -11,10 +11,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from service.errors import SettingsError
+from service.provenance.signing_command import CommandFailed, SigningCommand
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 ROOT_DAYS, LEAF_DAYS = 3650, 825
@@ -42,8 +43,8 @@ class Identity:
     chain: bytes
     """PEM, the signer's certificate first."""
 
-    key: bytes = field(repr=False)
-    """PEM, PKCS#8, not encrypted."""
+    key: bytes | SigningCommand = field(repr=False)
+    """PEM, PKCS#8, not encrypted; or who signs instead."""
 
     name: str
     """The certificate's subject."""
@@ -68,8 +69,30 @@ class Identity:
 
 def load_identity(chain_file: Path, key_file: Path, *, now: datetime) -> Identity:
     """From PEM files. Raises SettingsError, which says what is wrong with which."""
-    chain, key = _read(chain_file), _read(key_file)
-    identity = _identity(chain, key, chain_file=chain_file, key_file=key_file)
+    return identity_of(chain_file, _read(key_file), key_name=str(key_file), now=now)
+
+
+def identity_of(chain_file: Path, key: bytes, *, key_name: str, now: datetime) -> Identity:
+    """key: PEM. key_name: for messages. Raises SettingsError."""
+    identity = _identity(_read(chain_file), key, chain_file=chain_file, key_name=key_name)
+    identity.check_time(now)
+    return identity
+
+
+def identity_by_command(chain_file: Path, command: str, *, now: datetime) -> Identity:
+    """Whose key a program has; it is tried once. Raises SettingsError."""
+    chain = _read(chain_file)
+    certificates = _checked_chain(chain, chain_file)
+    public = certificates[0].public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        raise SettingsError(f"{chain_file}: C2PA signs with an EC, RSA or Ed25519 key.")
+    algorithm = _algorithm(public, str(chain_file))
+    try:
+        signing = SigningCommand(command, certificates[0], algorithm=algorithm)
+        signing.sign(b"wanserve")
+    except (CommandFailed, ValueError) as e:
+        raise SettingsError(f"WANSERVE_C2PA_SIGN_COMMAND can't sign: {e}.") from e
+    identity = _described(certificates, chain, signing, algorithm)
     identity.check_time(now)
     return identity
 
@@ -94,21 +117,34 @@ def development_identity(folder: Path, *, now: datetime) -> Identity:
 
 def _kept(folder: Path) -> Identity:
     chain_file, key_file = folder / "chain.pem", folder / "key.pem"
-    return _identity(_read(chain_file), _read(key_file), chain_file=chain_file, key_file=key_file)
+    return _identity(_read(chain_file), _read(key_file), chain_file=chain_file, key_name=str(key_file))
 
 
-def _identity(chain: bytes, key: bytes, *, chain_file: Path, key_file: Path) -> Identity:
+def _identity(chain: bytes, key: bytes, *, chain_file: Path, key_name: str) -> Identity:
     certificates = _certificates(chain, chain_file)
+    private = _private_key(key, key_name)
+    if _public_bytes(certificates[0]) != private.public_key().public_bytes(*SUBJECT_PUBLIC_KEY):
+        raise SettingsError(f"{key_name} is not the key of the first certificate in {chain_file}.")
+    certificates = _checked_chain(chain, chain_file)
+    algorithm = _algorithm(private.public_key(), key_name)
+    return _described(certificates, chain, private.private_bytes(*UNENCRYPTED), algorithm)
+
+
+def _checked_chain(chain: bytes, file: Path) -> Sequence[x509.Certificate]:
+    certificates = _certificates(chain, file)
+    _check_usage(certificates[0], file)
+    _check_order(certificates, file)
+    return certificates
+
+
+def _described(
+    certificates: Sequence[x509.Certificate], chain: bytes, key: bytes | SigningCommand, algorithm: str
+) -> Identity:
     signer = certificates[0]
-    private = _private_key(key, key_file)
-    if _public_bytes(signer) != private.public_key().public_bytes(*SUBJECT_PUBLIC_KEY):
-        raise SettingsError(f"{key_file} is not the key of the first certificate in {chain_file}.")
-    _check_usage(signer, chain_file)
-    _check_order(certificates, chain_file)
     return Identity(
-        algorithm=_algorithm(private, key_file),
+        algorithm=algorithm,
         chain=chain,
-        key=private.private_bytes(*UNENCRYPTED),
+        key=key,
         name=signer.subject.rfc4514_string(),
         not_before=signer.not_valid_before_utc,
         not_after=min(certificate.not_valid_after_utc for certificate in certificates),
@@ -129,7 +165,7 @@ def _certificates(chain: bytes, file: Path) -> Sequence[x509.Certificate]:
         raise SettingsError(f"{file} holds no certificates in PEM: the signer's comes first, then its issuers'.") from e
 
 
-def _private_key(key: bytes, file: Path) -> CertificateIssuerPrivateKeyTypes:
+def _private_key(key: bytes, file: str) -> CertificateIssuerPrivateKeyTypes:
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except TypeError as e:
@@ -141,13 +177,13 @@ def _private_key(key: bytes, file: Path) -> CertificateIssuerPrivateKeyTypes:
     return private
 
 
-def _algorithm(private: CertificateIssuerPrivateKeyTypes, file: Path) -> str:
-    match private:
-        case ed25519.Ed25519PrivateKey():
+def _algorithm(public: CertificatePublicKeyTypes, file: str) -> str:
+    match public:
+        case ed25519.Ed25519PublicKey():
             return "ed25519"
-        case ec.EllipticCurvePrivateKey(curve=curve) if curve.name in EC_ALGORITHMS:
+        case ec.EllipticCurvePublicKey(curve=curve) if curve.name in EC_ALGORITHMS:
             return EC_ALGORITHMS[curve.name]
-        case rsa.RSAPrivateKey(key_size=bits) if bits >= SMALLEST_RSA_BITS:
+        case rsa.RSAPublicKey(key_size=bits) if bits >= SMALLEST_RSA_BITS:
             return "ps256"
     raise SettingsError(
         f"{file}: C2PA signs with P-256, P-384, P-521, Ed25519 or RSA of at least {SMALLEST_RSA_BITS} bits."

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +16,8 @@ from c2pa import C2paError, Context, Reader
 
 from service.provenance.label import LABEL_TAG, read_label
 from service.provenance.manifest import GENERATION_LABEL, MEDIA_TYPE
+from service.provenance.watermark import Found
+from service.provenance.watermark_reader import read_watermark
 
 UNTRUSTED = "signingCredential.untrusted"
 BLOCK_BYTES = 1 << 20
@@ -64,20 +68,26 @@ class Evidence:
     height: int
     label: dict[str, str] | None
     signature: Signature
+    watermark: Found | None = None
+    """In the pictures themselves, made with a key of ours."""
 
     @property
     def is_there(self) -> bool:
         """False says nothing about how the video was made: marks can be taken off."""
-        return self.label is not None or self.signature.seal is not Seal.NONE
+        return self.label is not None or self.signature.seal is not Seal.NONE or self.watermark is not None
 
 
-def examine(path: Path, *, anchors: Iterable[str] = ()) -> Evidence:
-    """anchors: certificates in PEM of those whom we trust. Raises NotAVideo, and OSError."""
+def examine(path: Path, *, anchors: Iterable[str] = (), watermark_keys: Iterable[bytes] = ()) -> Evidence:
+    """anchors: certificates in PEM of those whom we trust. watermark_keys: to look for marks with; without one nobody
+    looks. Raises NotAVideo, and OSError.
+    """
     with path.open("rb") as file:
-        return examine_stream(file, name=path.name, anchors=anchors)
+        return examine_stream(file, name=path.name, anchors=anchors, watermark_keys=watermark_keys)
 
 
-def examine_stream(file: IO[bytes], *, name: str, anchors: Iterable[str] = ()) -> Evidence:
+def examine_stream(
+    file: IO[bytes], *, name: str, anchors: Iterable[str] = (), watermark_keys: Iterable[bytes] = ()
+) -> Evidence:
     """As examine(); of a file that can be read from any place. name: for messages."""
     file.seek(0)
     if file.read(12)[4:8] != b"ftyp":
@@ -99,7 +109,21 @@ def examine_stream(file: IO[bytes], *, name: str, anchors: Iterable[str] = ()) -
         height=height,
         label=label,
         signature=_signature(_rewound(file), anchors),
+        watermark=read_watermark(file, keys) if (keys := list(watermark_keys)) else None,
     )
+
+
+def packets_sha256_of(path: Path) -> str:
+    """Of the coded pictures alone, in a file of ours: it holds nothing else in its mdat box. Raises NotAVideo."""
+    with path.open("rb") as file:
+        while head := file.read(8):
+            size, kind = struct.unpack(">I4s", head)
+            if kind == b"mdat" and size >= 8:
+                return hashlib.sha256(file.read(size - 8)).hexdigest()
+            if size < 8:
+                break
+            file.seek(size - 8, os.SEEK_CUR)
+    raise NotAVideo(f"{path.name} is no MP4 file of ours.")
 
 
 def _rewound(file: IO[bytes]) -> IO[bytes]:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter
 from redis import Redis
 
-from service.errors import Conflict, DeliveryNotFound, InvalidRequest
+from service.errors import Conflict, DeliveryNotFound, InvalidRequest, RecordTooNew, RecordUnreadable
 from service.jobs.connection import redis_errors
 from service.jobs.execution import Verdict
 from service.jobs.lua import load_script
 from service.jobs.record import EventType, Wire
 from service.logs import get_logger
+from service.stored import readable, record_from
 from service.webhooks.endpoints import PACKAGE, Endpoint
 
 _OUTBOX = "wanserve:outbox"
@@ -176,12 +177,16 @@ class Deliveries:
         delivery, endpoint = (_pairs(flat) for flat in answer)
         try:
             return ClaimedDelivery(
-                delivery=Delivery.model_validate(delivery),
-                endpoint=Endpoint.model_validate(endpoint) if endpoint else None,
+                delivery=record_from(Delivery, delivery, name=delivery["id"]),
+                endpoint=record_from(Endpoint, endpoint, name=endpoint["id"]) if endpoint else None,
                 token=token,
             )
-        except ValidationError as e:
-            log.error("delivery_unreadable", delivery_id=delivery["id"], num_errors=e.error_count())
+        except RecordTooNew as e:
+            # A gateway of the newer version takes it once this claim has run out.
+            log.warning("delivery_too_new", delivery_id=delivery["id"], reason=e.message)
+            return None
+        except RecordUnreadable as e:
+            log.error("delivery_unreadable", delivery_id=delivery["id"], reason=e.message)
             self._write_end(
                 delivery["id"], token, Settlement(DeliveryState.DROPPED, reason="Its record is unreadable.")
             )
@@ -253,7 +258,7 @@ class Deliveries:
         with self._redis.pipeline(transaction=False) as pipeline:
             for delivery_id in ids:
                 pipeline.hgetall(f"wanserve:delivery:{delivery_id}")
-            return [Delivery.model_validate(fields) for fields in pipeline.execute() if fields]
+            return list(readable(Delivery, pipeline.execute()))
 
 
 _Attempts = TypeAdapter(tuple[Attempt, ...])

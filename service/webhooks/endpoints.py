@@ -11,6 +11,7 @@ from service.errors import EndpointNotFound, InvalidRequest
 from service.jobs.connection import redis_errors
 from service.jobs.lua import load_script
 from service.jobs.record import EVENT_TYPES, EventType, Wire
+from service.stored import readable, record_from
 from service.webhooks.secret import new_secret
 
 PACKAGE = "service.webhooks"
@@ -75,7 +76,7 @@ class Endpoints:
         fields = cast(Mapping[str, str], self._redis.hgetall(_key(endpoint_id)))
         if fields.get("tenant") != tenant:
             raise _not_found(endpoint_id)
-        return Endpoint.model_validate(fields)
+        return record_from(Endpoint, fields, name=endpoint_id)
 
     @redis_errors()
     def list(self, *, tenant: str) -> tuple[Endpoint, ...]:
@@ -84,7 +85,7 @@ class Endpoints:
         with self._redis.pipeline(transaction=False) as pipeline:
             for endpoint_id in ids:
                 pipeline.hgetall(_key(endpoint_id))
-            return tuple(Endpoint.model_validate(fields) for fields in pipeline.execute() if fields)
+            return tuple(readable(Endpoint, pipeline.execute()))
 
     @redis_errors()
     def change(

@@ -1,7 +1,8 @@
 """One POST to a receiver that may be hostile. It can't be led to an address that the rules do not permit.
 
 The name is resolved once; if any of its addresses is not permitted nothing is connected to, else the connection goes
-to one of those addresses and nowhere else. No redirects, no proxies, no bodies read, one deadline for all of it.
+to one of those addresses and nowhere else. No redirects, no proxies, no more read than was asked for, one deadline for
+all of it.
 """
 
 import socket
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import IO, Any
 
 import httpcore
 import httpx
@@ -76,15 +77,51 @@ class Outbound:
         except (httpcore.NetworkError, httpcore.ProtocolError) as e:
             raise ReceiverUnreachable(f"No valid reply: {_reason(e)}.") from e
 
-    def _exchange(self, receiver: Receiver, headers: Mapping[str, str], body: bytes) -> Reply:
+    def fetch(self, url: str, into: IO[bytes], *, limit: int) -> int:
+        """GET a file of at most limit bytes; how many it has.
+
+        Raises InvalidRequest for an address that is not permitted, an answer that is no file and one that is too
+        large, and ReceiverUnreachable when it does not come whole in time.
+        """
+        receiver = self._rules.receiver(url, param="url")
+        try:
+            return self._fetched(receiver, into, limit)
+        except httpcore.TimeoutException as e:
+            raise ReceiverUnreachable(f"The file did not come within {self._timeout_seconds:g} s.") from e
+        except (httpcore.NetworkError, httpcore.ProtocolError) as e:
+            raise ReceiverUnreachable(f"The file did not come whole: {_reason(e)}.") from e
+
+    def _fetched(self, receiver: Receiver, into: IO[bytes], limit: int) -> int:
+        headers = {"Host": receiver.authority, "Connection": "close", "Accept": "*/*", "Accept-Encoding": "identity"}
+        num_bytes = 0
+        with (
+            self._pool(receiver) as pool,
+            pool.stream("GET", _httpcore_url(receiver), headers=_pairs(headers)) as reply,
+        ):
+            if reply.status != 200:
+                raise InvalidRequest(
+                    f"url: the server answered {reply.status}. Give the file's own address: no redirect is followed.",
+                    param="url",
+                )
+            for chunk in reply.iter_stream():
+                num_bytes += len(chunk)
+                if num_bytes > limit:
+                    raise InvalidRequest(f"url: the file has more than {limit >> 20} MiB.", param="url")
+                into.write(chunk)
+        return num_bytes
+
+    def _pool(self, receiver: Receiver) -> httpcore.ConnectionPool:
         deadline = _Deadline(self._timeout_seconds, self._clock)
         backend = _PinnedBackend(receiver, self._rules, self._resolve, deadline)
+        return httpcore.ConnectionPool(
+            ssl_context=self._tls, network_backend=backend, max_connections=1, max_keepalive_connections=0
+        )
+
+    def _exchange(self, receiver: Receiver, headers: Mapping[str, str], body: bytes) -> Reply:
         sent = {"Host": receiver.authority, "Connection": "close", "Content-Length": str(len(body)), **headers}
         with (
-            httpcore.ConnectionPool(
-                ssl_context=self._tls, network_backend=backend, max_connections=1, max_keepalive_connections=0
-            ) as pool,
-            pool.stream("POST", _httpcore_url(receiver), headers=list(sent.items()), content=body) as response,
+            self._pool(receiver) as pool,
+            pool.stream("POST", _httpcore_url(receiver), headers=_pairs(sent), content=body) as response,
         ):
             found = {name.lower(): text for name, text in response.headers}
             retry_after = found.get(b"retry-after")
@@ -182,6 +219,10 @@ def _httpcore_url(receiver: Receiver) -> httpcore.URL:
         port=receiver.port,
         target=receiver.target.encode(),
     )
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return list(headers.items())
 
 
 def _reason(error: Exception) -> str:

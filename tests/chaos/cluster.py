@@ -175,6 +175,8 @@ class Cluster:
             heartbeat_seconds=HEARTBEAT_SECONDS,
             checkpoint_seconds=0.0,
             max_attempts=100,
+            # So that nothing may be left in the end.
+            provenance_records="with_files",
             log_format="json",
         )
 

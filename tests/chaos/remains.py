@@ -11,7 +11,7 @@ from service.settings import Settings
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.evidence import Remains
 
-GARBAGE, CACHE_EXPIRING = "wanserve:garbage", "wanserve:cache-expiring"
+GARBAGE, CACHE_EXPIRING, UNRECORDED = "wanserve:garbage", "wanserve:cache-expiring", "wanserve:unrecorded"
 
 
 def remains_of(cluster: Cluster) -> Remains:
@@ -21,7 +21,7 @@ def remains_of(cluster: Cluster) -> Remains:
     wait_until(lambda: queue.expire() == 0)
     # Uploads of dead workers, which would become garbage in an hour.
     _end_time_of(cluster, GARBAGE)
-    wait_until(lambda: not cluster.redis.exists(GARBAGE))
+    wait_until(lambda: not cluster.redis.exists(GARBAGE, UNRECORDED))
     ttls = {key: cluster.redis.ttl(key) for key in cluster.redis.scan_iter("*", count=1000)}
     return Remains(
         objects=frozenset(_objects(cluster.settings)),

@@ -128,7 +128,7 @@ class SmallDevice:
     """predict_velocities() on a device that holds so many requests at once."""
 
     def __init__(self, monkeypatch, max_requests):
-        from model import engine as module
+        from model import stepper as module
 
         self._predict = module.predict_velocities
         self._max_requests = max_requests
@@ -153,7 +153,7 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(engine, make_param
 
 
 def test_an_invariant_batch_that_runs_out_of_memory_late_steps_nobody_twice(make_params, monkeypatch):
-    from model import engine as module
+    from model import stepper as module
 
     engine = Engine.from_pretrained("embedded", device="cpu", dtype="float32", batch_invariant=True)
     requests = [engine.prepare(make_params(seed=seed)) for seed in range(3)]
@@ -192,10 +192,10 @@ def test_stacked_text_goes_with_its_requests(make_params):
     engine = Engine.from_pretrained("embedded", device="cpu", dtype="float32")
     requests = [engine.prepare(make_params(seed=seed)) for seed in range(2)]
     engine.step(requests)
-    assert len(engine._text_stacks) == 1
+    assert len(engine._stepper._text_stacks) == 1
 
     del requests
-    assert len(engine._text_stacks) == 0
+    assert len(engine._stepper._text_stacks) == 0
 
 
 def test_where_not_even_one_fits_every_request_fails_for_itself(engine, make_params, monkeypatch):

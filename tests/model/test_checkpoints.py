@@ -225,6 +225,28 @@ def test_a14b_is_recognised_by_its_configs_alone(tmp_path):
     card.check(card.default_params("两只猫在拳击台上对打"))
 
 
+@pytest.mark.parametrize("place", ["snapshot", "note", "nowhere"])
+def test_revision_is_the_hubs_commit_where_the_download_tells_it(tmp_path, place):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    folder = make_a14b_folder(tmp_path / "snapshots" / (commit if place == "snapshot" else "main"))
+    if place == "note":
+        note = folder / ".cache" / "huggingface" / "download" / "model_index.json.metadata"
+        note.parent.mkdir(parents=True)
+        note.write_text(f"{commit}\n{'e' * 40}\n1764000000.0\n")
+
+    assert read_card(open_folder(folder)).revision == (None if place == "nowhere" else commit)
+
+
+def test_revision_in_wanserve_json_comes_first_and_changes_no_fingerprint(checkpoint_copy):
+    before = read_card(open_folder(checkpoint_copy))
+    edit(checkpoint_copy / "wanserve.json", revision="2026-11")
+
+    after = read_card(open_folder(checkpoint_copy))
+
+    assert (before.revision, after.revision) == ("1", "2026-11")
+    assert before.fingerprint == after.fingerprint
+
+
 def make_a14b_folder(path: Path) -> Path:
     """The real configs' numbers; the weights are placeholders, since only their presence is looked at."""
     shutil.copytree(embedded_path(), path)
@@ -247,6 +269,7 @@ def make_a14b_folder(path: Path) -> Path:
 
 BAD_CARDS = {
     "no id": ({"id": None}, "id must be a string"),
+    "revision as a number": ({"revision": 1}, "revision must be a string"),
     "no sizes": ({"native_sizes": []}, "native_sizes must be a list"),
     "size off the grid": ({"native_sizes": [[60, 64]]}, "multiples of 16"),
     "default beyond the maximum": (

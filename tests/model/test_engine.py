@@ -166,7 +166,7 @@ def test_latents_that_overflow_are_named_with_their_step_and_what_to_do(make_par
 def test_a_step_without_memory_leaves_the_request_as_it_was(engine, make_params, monkeypatch):
     request = engine.prepare(make_params())
     with monkeypatch.context() as patched:
-        patched.setattr("model.engine.predict_velocities", exhaust_memory)
+        patched.setattr("model.stepper.predict_velocities", exhaust_memory)
         [error] = engine.step([request]).values()
 
     assert isinstance(error, OutOfMemory)

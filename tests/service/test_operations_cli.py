@@ -1,16 +1,20 @@
 """`wanserve queue`, `jobs`, `workers`, as an operator types them."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+from redis import Redis
 
 from service.jobs.queue import JobQueue
 from service.jobs.record import WorkerInfo
 from service.jobs.store import VideoStore
+from service.provenance.recorder import Recorder
 from service.settings import Settings
-from tests.service.claims import MakeSubmission, claim
+from service.storage import Storage
+from tests.service.claims import MakeSubmission, claim, completed
 
 
 def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,3 +77,26 @@ def test_what_can_not_be_done_says_why(settings: Settings, arguments: tuple[str,
 
     assert answer.returncode == code
     assert said in answer.stderr.replace("'", "")
+
+
+def test_an_operator_gets_the_finished_videos_of_a_lost_redis_back(
+    settings: Settings,
+    queue: JobQueue,
+    store: VideoStore,
+    storage: Storage,
+    redis: Redis,
+    submission: MakeSubmission,
+) -> None:
+    video = queue.submit(submission()).record
+    claimed = claim(queue)
+    outcome = completed(claimed)
+    assert outcome.asset is not None
+    storage.put_stream(outcome.asset.video.key, io.BytesIO(b"pictures"), content_type="video/mp4")
+    queue.finish(claimed.lease, outcome)
+    Recorder(redis, store, storage, settings).record()
+    redis.flushdb()
+
+    told = run(settings, "catalogue", "rebuild")
+
+    assert told.stdout.startswith("1 videos are back, 0 were there, 0 are over"), told.stderr
+    assert store.get(video.id).asset == outcome.asset

@@ -301,6 +301,12 @@ class QueueMachine(RuleBasedStateMachine):
             raise AssertionError("a deleted video is still there")
 
     @invariant()
+    def every_completed_video_waits_to_be_recorded_deleted_ones_too(self) -> None:
+        events = [event for _, event in self.redis.xrange("wanserve:outbox")]
+        completed = {event["video_id"] for event in events if event["state"] == "completed"}
+        assert set(self.redis.hkeys("wanserve:unrecorded")) == completed
+
+    @invariant()
     def every_end_has_exactly_one_event(self) -> None:
         events = [(e["video_id"], e["state"]) for _, e in self.redis.xrange("wanserve:outbox")]
         assert len({video_id for video_id, _ in events}) == len(events)
@@ -380,7 +386,7 @@ class QueueMachine(RuleBasedStateMachine):
         for checkpoint in CHECKPOINTS:
             assert self.queue.claim(worker="w", fingerprint=checkpoint, execution_id=new_execution_id()) is None
         assert self.reviews.backlog().num_pending == 0
-        passing = ("outbox", "garbage", "unlisted:", "deletion:", "cache-bytes", "usage:", "review")
+        passing = ("outbox", "garbage", "unlisted:", "deletion:", "cache-bytes", "usage:", "review", "unrecorded")
         kept = tuple(f"wanserve:{kind}" for kind in passing)
         left = [key for key in self.redis.keys("wanserve:*") if not key.startswith(kept)]
         assert left == []

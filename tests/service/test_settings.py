@@ -46,6 +46,11 @@ def test_variables_are_read_with_and_without_prefix(monkeypatch: pytest.MonkeyPa
         ("WANSERVE_MAX_ATTEMPTS", "0", "WANSERVE_MAX_ATTEMPTS"),
         ("WANSERVE_LINK_SECONDS", "7200", "less than or equal to 3600"),
         ("WANSERVE_LINK_SECRET", "short", "at least 16 characters"),
+        (
+            "WANSERVE_WATERMARK_OLD_SECRETS",
+            "0123456789abcdef, short",
+            "WANSERVE_WATERMARK_OLD_SECRETS holds a secret of less than 16 characters",
+        ),
         ("WANSERVE_KEY_PEPPER", "short", "WANSERVE_KEY_PEPPER is too short: give at least 16 characters"),
         ("WANSERVE_SERVER", "example.com:8000", "WANSERVE_SERVER"),
         ("WANSERVE_API_KEY", "ws_ä", "WANSERVE_API_KEY holds characters that no key has"),
@@ -134,3 +139,60 @@ def test_webhook_networks_and_ports_are_lists_between_commas(monkeypatch: pytest
 
     assert settings.webhook_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
     assert settings.webhook_ports == (range(443, 444), range(8000, 9000))
+
+
+@pytest.mark.parametrize("variable", ["WANSERVE_KEY_PEPPER", "S3_SECRET_KEY", "WANSERVE_WATERMARK_SECRET"])
+def test_secret_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    (tmp_path / "secret").write_text("a secret of 20 chars\n")
+    monkeypatch.setenv("S3_ACCESS_KEY", "a")
+    monkeypatch.setenv("S3_SECRET_KEY", "b")
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret"))
+
+    settings = Settings.load()
+
+    environment = settings.child_environment()
+    assert environment[variable] == "a secret of 20 chars"
+    # Or a child would find both.
+    assert f"{variable}_FILE" not in environment
+
+
+def test_address_with_a_password_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text("redis://:word@redis:6379/0")
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "url"))
+    assert Settings.load().redis_url == "redis://:word@redis:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("content", "also", "says"),
+    [(None, None, "can't be read"), ("", None, "is empty"), ("\n", None, "is empty"), ("x" * 20, "y" * 20, "not both")],
+)
+def test_file_that_gives_no_secret_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, also: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_text(content)
+    monkeypatch.setenv("WANSERVE_KEY_PEPPER_FILE", str(tmp_path / "secret"))
+    if also is not None:
+        monkeypatch.setenv("WANSERVE_KEY_PEPPER", also)
+    with pytest.raises(SettingsError, match=says):
+        Settings.load()
+
+
+def test_what_kubernetes_injects_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("WANSERVE_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+        ("WANSERVE_GATEWAY_SERVICE_PORT", "8000"),
+        ("WANSERVE_GATEWAY_SERVICE_PORT_HTTP", "8000"),
+        ("WANSERVE_GATEWAY_PORT", "tcp://10.0.0.1:8000"),
+        ("WANSERVE_GATEWAY_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("WANSERVE_GATEWAY_PORT_8000_TCP_ADDR", "10.0.0.1"),
+    ):
+        monkeypatch.setenv(name, value)
+    Settings.load()
+
+
+def test_a_misspelt_port_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANSERVE_WORKER_METRIC_PORT", "9000")
+    with pytest.raises(SettingsError, match="did you mean WANSERVE_WORKER_METRICS_PORT"):
+        Settings.load()

@@ -13,6 +13,7 @@ from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.request import parse, resolve
 from service.jobs.submission import Submission
+from service.jobs.watermark_ids import WatermarkIds
 from service.metrics import WorkerMetrics
 from service.provenance.notary import Notary
 from service.settings import Settings
@@ -24,6 +25,7 @@ from worker.finish import Finisher
 from worker.finishing import FinishingPool
 from worker.frame_check import FrameCheck
 from worker.inbox import Inbox
+from worker.marks import Marks
 from worker.runner import JobRunner
 from worker.scheduling import make_estimator, make_policy
 from worker.scratch import scratch_folder
@@ -79,7 +81,8 @@ def notary(settings: Settings) -> Notary:
 
 @pytest.fixture
 def finisher(storage: Storage, redis: Redis, scratch: Path, shutdown: Shutdown, notary: Notary) -> Finisher:
-    return Finisher(storage, Garbage(redis), scratch, shutdown, notary=notary)
+    marks = Marks(storage, WatermarkIds(redis), notary, shutdown=shutdown, revision="r1")
+    return Finisher(storage, Garbage(redis), marks, scratch, shutdown)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Finished frames are looked at beside the engine: by the real open_nsfw, on the embedded checkpoint's own videos."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -52,11 +53,12 @@ def test_the_worst_frame_counts_and_only_over_the_limit(frame_check: FrameCheck)
     frames[1] = (224, 172, 105)
     worst = max(frame_check.score(frame) for frame in frames)
 
-    found = frame_check.look(frames, fps=1)
+    look = frame_check.look(frames, fps=1)
 
-    assert found is not None
-    assert (found.category, found.score) == ("sexual", round(worst, 4))
-    assert FrameCheck(min(1.0, worst * 1.01)).look(frames, fps=1) is None
+    assert look.finding is not None
+    assert (look.finding.category, look.finding.score, look.score) == ("sexual", round(worst, 4), round(worst, 4))
+    harmless = FrameCheck(min(1.0, worst * 1.01)).look(frames, fps=1)
+    assert (harmless.finding, harmless.score) == (None, round(worst, 4))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_flagged_video_is_held_and_its_files_go_with_a_rejection(
 
 
 def test_what_is_not_flagged_is_completed_and_says_how_long_it_was_looked_at(
-    make_runner: Callable[..., JobRunner], inbox: Inbox, submit: Callable[..., str], store: VideoStore
+    make_runner: Callable[..., JobRunner], inbox: Inbox, submit: Callable[..., str], store: VideoStore, redis: Redis
 ) -> None:
     video_id = submit()
 
@@ -107,6 +109,7 @@ def test_what_is_not_flagged_is_completed_and_says_how_long_it_was_looked_at(
     video = store.get(video_id)
     assert video.status == "completed"
     assert video.stage_durations["check"] > 0
+    assert 0 <= json.loads(redis.hget(f"wanserve:video:{video_id}", "outcome"))["frames_score"] < 0.8
 
 
 def test_without_reviewers_a_flagged_videos_files_are_removed(

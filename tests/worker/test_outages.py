@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis import Redis
 
 from service.embedded import EmbeddedServers
 from service.errors import QueueUnavailable
@@ -16,6 +17,7 @@ from service.jobs.garbage import Garbage
 from service.jobs.queue import JobQueue
 from service.jobs.record import State, new_execution_id
 from service.jobs.store import VideoStore
+from service.jobs.watermark_ids import WatermarkIds
 from service.metrics import WorkerMetrics
 from service.provenance.notary import Notary
 from service.settings import Settings
@@ -27,6 +29,7 @@ from worker.finish import Finisher
 from worker.finishing import NUM_PLACES
 from worker.held import HeldJob
 from worker.inbox import Inbox
+from worker.marks import Marks
 from worker.runner import JobRunner
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
@@ -53,9 +56,10 @@ def far_storage(proxy: CuttableProxy, settings: Settings, storage: Storage) -> I
 
 @pytest.fixture
 def far_finisher(
-    far_storage: S3Storage, garbage: Garbage, scratch: Path, shutdown: Shutdown, notary: Notary
+    far_storage: S3Storage, garbage: Garbage, redis: Redis, scratch: Path, shutdown: Shutdown, notary: Notary
 ) -> Finisher:
-    return Finisher(far_storage, garbage, scratch, shutdown, notary=notary)
+    marks = Marks(far_storage, WatermarkIds(redis), notary, shutdown=shutdown)
+    return Finisher(far_storage, garbage, marks, scratch, shutdown)
 
 
 @pytest.fixture

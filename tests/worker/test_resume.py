@@ -17,6 +17,8 @@ from service.jobs.execution import Signal
 from service.jobs.queue import JobQueue
 from service.jobs.record import State
 from service.jobs.store import VideoStore
+from service.provenance.notary import Notary
+from service.settings import Settings
 from service.storage import Storage
 from service.sweeper import Sweeper
 from tests.worker.claims import run_to_end
@@ -29,6 +31,12 @@ from worker.shutdown import Shutdown
 
 Submit = Callable[..., str]
 MakeRunner = Callable[..., JobRunner]
+
+
+@pytest.fixture
+def notary(settings: Settings) -> Notary:
+    """Without watermarks, which differ from video to video."""
+    return Notary(settings.with_changes(watermark="off"))
 
 
 @pytest.fixture

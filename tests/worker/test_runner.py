@@ -1,25 +1,37 @@
 """What becomes of a job, on the real queue, store and engine."""
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
+from c2pa import Reader
 from PIL import Image
 from redis import Redis
+from structlog.testing import capture_logs
 
 from model.engine import Engine
 from model.errors import EngineError, InvalidParams, NotFinite, OutOfMemory
 from model.params import GenerationParams
 from model.request import Request
 from service.errors import ObjectNotFound, QueueRefused
+from service.jobs.card import ModelCard
 from service.jobs.execution import Finding, Lease, Outcome, Progress
 from service.jobs.queue import JobQueue
-from service.jobs.record import State, VideoRecord, object_key
+from service.jobs.record import Parent, State, VideoRecord, VisibleLabel, object_key
+from service.jobs.request import parse, resolve
 from service.jobs.store import VideoStore
+from service.jobs.submission import Submission
+from service.jobs.watermark_ids import WatermarkIds
+from service.logos import keep_logo
 from service.metrics import STAGES
+from service.provenance.notary import Notary
+from service.provenance.watermark_reader import read_watermark
+from service.settings import Settings
 from service.storage import Storage
 from tests.worker.claims import run_to_end
 from worker.endings import DeviceLost
@@ -67,6 +79,87 @@ def test_job_becomes_a_completed_video_with_a_file_that_plays(
     assert frames[0].shape == (256, 256, 3)
 
 
+def test_label_is_seen_in_the_file_and_its_previews(
+    queue: JobQueue, real_card: ModelCard, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage
+) -> None:
+    picture = io.BytesIO()
+    Image.new("RGBA", (20, 20), (0, 255, 0, 255)).save(picture, "PNG")
+    label = VisibleLabel(text="AI生成", position="bottom-right", logo=keep_logo(storage, picture.getvalue()))
+    resolved = resolve(parse({"num_inference_steps": 2, "num_frames": 5, "prompt": "a red circle"}), real_card)
+    request = resolved.request.model_copy(update={"visible_label": label})
+    submitted = queue.submit(Submission(request=request, fingerprint=real_card.fingerprint))
+
+    run_to_end(runner, claim(inbox))
+
+    record = store.get(submitted.record.id)
+    assert record.asset is not None
+    assert record.asset.thumbnail is not None
+    with av.open(io.BytesIO(video_bytes(storage, record))) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with Image.open(io.BytesIO(b"".join(storage.read(record.asset.thumbnail.key)))) as thumbnail:
+        pictures.append(np.asarray(thumbnail.convert("RGB").resize((256, 256))))
+    for shown in pictures:
+        corner = shown[-40:-4, -90:-4]
+        assert (int(corner.min()) < 60, int(corner.max()) > 200) == (True, True)
+        assert shown[18, 18].argmax() == 1
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_remix_is_made_whether_its_original_is_still_there_or_not(
+    submit: Submit,
+    queue: JobQueue,
+    real_card: ModelCard,
+    inbox: Inbox,
+    runner: JobRunner,
+    store: VideoStore,
+    storage: Storage,
+    tmp_path: Path,
+    *,
+    is_gone: bool,
+) -> None:
+    original_id = submit("a red circle")
+    run_to_end(runner, claim(inbox))
+    original = store.get(original_id).asset
+    assert original is not None
+    if is_gone:
+        storage.delete([original.video.key])
+    resolved = resolve(parse({"num_inference_steps": 2, "num_frames": 5, "prompt": "a blue circle"}), real_card)
+    parent = Parent(asset_id=original.id, key=original.video.key)
+    asked = Submission(request=resolved.request, fingerprint=real_card.fingerprint, parent=parent)
+    remix_id = queue.submit(asked).record.id
+
+    run_to_end(runner, claim(inbox))
+
+    file = tmp_path / "remix.mp4"
+    file.write_bytes(video_bytes(storage, store.get(remix_id)))
+    with Reader(str(file)) as reader:
+        report = json.loads(reader.json())
+    ingredients = report["manifests"][report["active_manifest"]].get("ingredients", [])
+    assert [each["title"] for each in ingredients] == ([] if is_gone else [f"{original.id}.mp4"])
+
+
+def test_pictures_carry_the_number_that_leads_to_their_asset(
+    submit: Submit,
+    inbox: Inbox,
+    runner: JobRunner,
+    store: VideoStore,
+    storage: Storage,
+    redis: Redis,
+    settings: Settings,
+) -> None:
+    video_id = submit("a red circle")
+
+    run_to_end(runner, claim(inbox))
+
+    record = store.get(video_id)
+    found = read_watermark(io.BytesIO(video_bytes(storage, record)), settings.watermark_keys())
+    assert record.asset is not None
+    assert found is not None
+    assert found.id == record.asset.watermark_id
+    assert WatermarkIds(redis).asset_of(found.id) == record.asset.id
+    assert record.asset.revision == "r1"
+
+
 def test_a_completed_record_tells_what_of_its_prompt_was_not_seen(
     submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore
 ) -> None:
@@ -104,18 +197,25 @@ def test_completed_record_tells_size_stages_and_memory(
     assert (sheet.format, sheet.size) == ("WEBP", (640, 320))
 
 
-def test_seed_decides_the_file(
-    submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage, redis: Redis
-) -> None:
-    files = []
-    for seed in (1, 1, 2):
-        redis.flushall()  # or the second request would be answered from the cache
-        video_id = submit("a red circle", seed=seed)
-        run_to_end(runner, claim(inbox))
-        with av.open(io.BytesIO(video_bytes(storage, store.get(video_id)))) as container:
-            files.append([frame.to_ndarray().tobytes() for frame in container.decode(video=0)])
-    assert files[0] == files[1]
-    assert files[0] != files[2]
+class TestWithoutWatermark:
+    """Marks differ from video to video."""
+
+    @pytest.fixture
+    def notary(self, settings: Settings) -> Notary:
+        return Notary(settings.with_changes(watermark="off"))
+
+    def test_seed_decides_the_file(
+        self, submit: Submit, inbox: Inbox, runner: JobRunner, store: VideoStore, storage: Storage, redis: Redis
+    ) -> None:
+        files = []
+        for seed in (1, 1, 2):
+            redis.flushall()  # or the second request would be answered from the cache
+            video_id = submit("a red circle", seed=seed)
+            run_to_end(runner, claim(inbox))
+            with av.open(io.BytesIO(video_bytes(storage, store.get(video_id)))) as container:
+                files.append([frame.to_ndarray().tobytes() for frame in container.decode(video=0)])
+        assert files[0] == files[1]
+        assert files[0] != files[2]
 
 
 def test_identical_request_is_answered_without_the_worker(
@@ -334,3 +434,16 @@ def test_files_of_a_commit_that_took_effect_stay_whatever_was_said_later(
     monkeypatch.setattr(queue, "finish", commit_and_refuse)
     run_to_end(runner, held)
     assert has_object(storage, held)
+
+
+def test_every_line_of_a_job_names_the_request_that_it_came_with(
+    queue: JobQueue, real_card: ModelCard, inbox: Inbox, runner: JobRunner
+) -> None:
+    resolved = resolve(parse({"num_inference_steps": 2, "num_frames": 5, "prompt": "a red circle"}), real_card)
+    queue.submit(Submission(request=resolved.request, fingerprint=real_card.fingerprint, request_id="req_7"))
+
+    with capture_logs() as logs:
+        run_to_end(runner, claim(inbox))
+
+    named = {entry["event"]: entry.get("request_id") for entry in logs}
+    assert (named["job_started"], named["job_ended"]) == ("req_7", "req_7")

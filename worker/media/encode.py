@@ -1,6 +1,6 @@
 """Frames to a playable H.264 file. Knows no job, no storage and no model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +11,15 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
+from service.provenance.luma import luma_of
+
 CRF = 18
 """x264's constant quality: 18 hides no detail of a small clip and stays under 10 MB for 81 frames of 720p."""
 
 PRESET = "veryfast"
+Mark = Callable[[NDArray[np.uint8]], None]
+"""Changes a frame's brightness in place, h w in BT.709's limited range: the last change before coding."""
+
 MP4_OPTIONS = {
     # faststart: the index comes first, so that a browser plays before all is loaded.
     # use_metadata_tags: without it the muxer drops every tag but a few of iTunes' own.
@@ -28,13 +33,14 @@ def save_mp4(
     path: Path | str,
     *,
     tags: Mapping[str, str] | None = None,
+    mark: Mark | None = None,
 ) -> None:
     """Writes frames (f h w 3, RGB; one array or chunks of it) as an MP4 file, whole or not at all.
 
     Raises ValueError for odd sizes, OSError when the file can't be written (ENOSPC: the disk is full).
     """
     chunks = (frames,) if isinstance(frames, np.ndarray) else frames
-    with Mp4Writer(path, fps, tags=tags) as writer:
+    with Mp4Writer(path, fps, tags=tags, mark=mark) as writer:
         for chunk in chunks:
             writer.write(chunk)
 
@@ -48,11 +54,14 @@ class _Output:
 class Mp4Writer:
     """A file in the making: H.264, yuv420p, BT.709, index first. The name appears once the file is whole."""
 
-    def __init__(self, path: Path | str, fps: int, *, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path | str, fps: int, *, tags: Mapping[str, str] | None = None, mark: Mark | None = None
+    ) -> None:
         self._path = Path(path)
         self._partial = self._path.with_name(f".{self._path.name}.part")
         self._fps = fps
         self._tags = dict(tags or {})
+        self._mark = mark
         self._output: _Output | None = None
 
     def write(self, frames: NDArray[np.uint8]) -> None:
@@ -62,7 +71,10 @@ class Mp4Writer:
         if self._output is None:
             self._output = self._open(width=frames.shape[2], height=frames.shape[1])
         for frame in frames:
-            self._output.container.mux(self._output.stream.encode(_bt709(frame)))
+            picture = _bt709(frame)
+            if self._mark is not None:
+                self._mark(luma_of(picture))
+            self._output.container.mux(self._output.stream.encode(picture))
 
     def __enter__(self) -> Self:
         return self

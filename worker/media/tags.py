@@ -28,7 +28,15 @@ def tags(params: GenerationParams, *, model: str, fingerprint: str, asset_id: st
 
 
 def generation_of(
-    notary: Notary, params: GenerationParams, *, model: str, fingerprint: str, asset_id: str
+    notary: Notary,
+    params: GenerationParams,
+    *,
+    model: str,
+    fingerprint: str,
+    revision: str | None,
+    asset_id: str,
+    parent_asset_id: str | None = None,
+    is_watermarked: bool = False,
 ) -> Generation:
     """The same, for the signature: everything that changes pixels, and of the prompts a keyed hash."""
     parameters = {
@@ -46,6 +54,9 @@ def generation_of(
         asset_id=asset_id,
         model=model,
         fingerprint=fingerprint,
+        revision=revision,
         parameters=parameters,
         prompts=(params.prompt, params.negative_prompt),
+        parent_asset_id=parent_asset_id,
+        is_watermarked=is_watermarked,
     )

@@ -40,6 +40,8 @@ export const cancelVideo = (id) => call(`/v1/videos/${id}/cancel`, { method: "PO
 export const deleteVideo = (id) => call(`/v1/videos/${id}`, { method: "DELETE" });
 export const listVideos = (after) => call(`/v1/videos?limit=24${after ? `&after=${after}` : ""}`);
 export const listReviews = () => call("/v1/reviews?limit=24");
+export const listPanels = () => call("/status/panels");
+export const getCurves = (id, seconds) => call(`/status/panels/${id}?seconds=${seconds}`);
 export const isEnded = (video) => video.status === "completed" || video.status === "failed";
 
 /** Where the page plays and saves a file from. A player sends no key: beside one it needs the signed link. */

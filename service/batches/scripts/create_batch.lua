@@ -8,7 +8,8 @@ local file = call('HMGET', file_key(file_id), 'tenant', 'purpose', 'object_key',
 if file[1] ~= tenant then return 'no_file' end
 if file[2] ~= 'batch' then return 'other_purpose' end
 if call('SCARD', busy_key(tenant)) >= tonumber(ARGV[4]) then return 'full' end
-call('HSET', batch_key(id), 'id', id, 'tenant', tenant, 'input_file_id', file_id, 'input_key', file[3],
+call('HSET', batch_key(id), 'schema_version', 1, 'id', id, 'tenant', tenant, 'input_file_id', file_id,
+  'input_key', file[3],
   'input_bytes', file[4], 'status', 'validating', 'created_at', stamp(now), 'expires_at', stamp(now + tonumber(ARGV[5])),
   'number', 1, 'offset', 0, 'total', 0, 'completed', 0, 'failed', 0,
   'keep_seconds', ARGV[6], unpack(ARGV, 7))

@@ -17,7 +17,7 @@ local function names_key(id) return 'wanserve:batch:' .. id .. ':names' end
 -- file: id, tenant, filename, purpose, bytes, object_key, seconds. at: its place in the list, which no two share.
 local function create_file(file, at)
   if call('EXISTS', file_key(file.id)) == 1 then return end
-  call('HSET', file_key(file.id), 'id', file.id, 'tenant', file.tenant, 'filename', file.filename, 'purpose', file.purpose,
+  call('HSET', file_key(file.id), 'schema_version', 1, 'id', file.id, 'tenant', file.tenant, 'filename', file.filename, 'purpose', file.purpose,
     'bytes', file.bytes, 'object_key', file.object_key, 'created_at', stamp(at), 'expires_at', stamp(at + file.seconds))
   call('ZADD', files_key(file.tenant), stamp(at), file.id)
   call('ZADD', OLD_FILES, stamp(at + file.seconds), file.id)

@@ -71,7 +71,7 @@ end
 local function create_delivery(event, owner, target, endpoint_id)
   local id = 'delivery_' .. redis.sha1hex(event.id .. ' ' .. owner)
   if call('EXISTS', delivery_key(id)) == 1 then return end
-  call('HSET', delivery_key(id), 'id', id, 'tenant', event.tenant, 'owner', owner, 'target', target,
+  call('HSET', delivery_key(id), 'schema_version', 1, 'id', id, 'tenant', event.tenant, 'owner', owner, 'target', target,
     'endpoint_id', endpoint_id or '', 'event_id', event.id, 'type', event.type, 'video_id', event.video_id,
     'at', event.at, 'state', 'pending', 'created_at', stamp(now), 'next_attempt_at', stamp(now), 'num_attempts', 0)
   list_as(id, owner, 'all', stamp(now))

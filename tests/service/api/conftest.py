@@ -123,12 +123,30 @@ class FakeWorker:
         """Complete the next job with a file of that content; the video file's key."""
         return self.complete(self.claim(), content)
 
-    def complete(self, claim: Claim, content: bytes = b"0123456789", *, finding: Finding | None = None) -> str:
+    def complete(
+        self,
+        claim: Claim,
+        content: bytes = b"0123456789",
+        *,
+        finding: Finding | None = None,
+        packets_sha256: str | None = None,
+        watermark_id: int | None = None,
+    ) -> str:
         """The video file's key."""
         asset_id, execution_id = claim.payload.asset_id, claim.lease.execution_id
         video = self._upload(object_key(asset_id, execution_id, "video.mp4"), content, "video/mp4")
         thumbnail = self._upload(object_key(asset_id, execution_id, "thumbnail.webp"), b"picture", "image/webp")
-        asset = Asset(id=asset_id, video=video, thumbnail=thumbnail, width=256, height=256, num_frames=17, fps=8)
+        asset = Asset(
+            id=asset_id,
+            video=video,
+            thumbnail=thumbnail,
+            width=256,
+            height=256,
+            num_frames=17,
+            fps=8,
+            packets_sha256=packets_sha256,
+            watermark_id=watermark_id,
+        )
         outcome = Outcome.completed(asset, stage_durations={"denoise": 1.5}, inference_time_seconds=1.5, worker="w")
         self.queue.finish(claim.lease, outcome, finding=finding)
         return video.key

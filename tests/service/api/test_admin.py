@@ -1,10 +1,12 @@
 """Tenants and keys over HTTP, and the limits that they set: what an operator does without a shell."""
 
+import io
 import time
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from PIL import Image
 
 from service.api.auth import PREFIX
 from service.jobs.store import VideoStore
@@ -117,6 +119,9 @@ def test_a_wrong_key_is_refused_with_its_field(
         ("acme", {"max_active": -1}, "max_active"),
         ("acme", {"daily_gpu_seconds": -1}, "daily_gpu_seconds"),
         ("acme", {"budget": 1}, "budget"),
+        ("acme", {"label": {"rule": "sometimes"}}, "label.rule"),
+        ("acme", {"label": {"opacity": True}}, "label.opacity"),
+        ("acme", {"label": {"logo": "a" * 64}}, "label"),
     ],
 )
 def test_wrong_limits_are_refused_with_their_field(
@@ -125,6 +130,35 @@ def test_wrong_limits_are_refused_with_their_field(
     refused = admin.put(f"/v1/admin/tenants/{name}", json=body)
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_logo_of_a_tenant_goes_into_what_its_videos_are_asked_for(
+    admin: httpx.Client, client: httpx.Client, make_key: Callable[..., str], worker: FakeWorker, store: VideoStore
+) -> None:
+    make_key()
+    file = io.BytesIO()
+    Image.new("RGBA", (30, 10), (255, 0, 0, 128)).save(file, "WEBP")
+
+    named = admin.put("/v1/admin/tenants/acme/logo", files={"file": ("logo.webp", file.getvalue())}).json()
+
+    label = named["label"]
+    assert admin.put("/v1/admin/tenants/acme", json={"label": label}).json()["label"] == label
+    # Gateways remember a caller for a few seconds: ask with a key that they have not seen.
+    video = client.post("/v1/videos", json={"prompt": "a red ball"}, headers=bearer(make_key())).json()
+    drawn = store.get(video["id"]).request.visible_label
+    assert drawn is not None
+    assert (drawn.text, drawn.logo) == ("AI生成\nAI-GENERATED", label["logo"])
+    assert admin.delete("/v1/admin/tenants/acme/logo").json()["label"]["logo"] is None
+
+
+def test_what_is_no_logo_is_refused_and_the_tenant_keeps_its_own(
+    admin: httpx.Client, make_key: Callable[..., str]
+) -> None:
+    make_key()
+    for content in (b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x89PNG\r\n\x1a\n broken", b"\0" * (2 << 20)):
+        refused = admin.put("/v1/admin/tenants/acme/logo", files={"file": ("logo.png", content)})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "logo")
+    assert admin.put("/v1/admin/tenants/nobody/logo", files={"file": ("a.png", b"x")}).status_code == 404
 
 
 def test_of_what_is_not_there_404_tells(admin: httpx.Client) -> None:

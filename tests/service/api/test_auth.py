@@ -57,6 +57,7 @@ ROUTES += [
     ("DELETE", "/v1/admin/keys/key_x"),
     ("GET", "/v1/admin/tenants"),
     ("PUT", "/v1/admin/tenants/acme"),
+    ("DELETE", "/v1/admin/tenants/acme/logo"),
     ("GET", "/v1/files"),
     ("POST", "/v1/files"),
     ("GET", "/v1/files/file_x"),

@@ -109,13 +109,14 @@ def test_what_is_no_upload_is_refused_and_leaves_nothing(
     assert redis.zcard("wanserve:garbage") == 0
 
 
-def test_a_file_beyond_the_bound_is_refused_before_it_is_sent(client: httpx.Client) -> None:
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/verify"])
+def test_a_file_beyond_the_bound_is_refused_before_it_is_sent(client: httpx.Client, path: str) -> None:
     place = client.base_url
     connection = http.client.HTTPConnection(place.host, place.port or 80, timeout=30)
     with closing(connection):
-        connection.putrequest("POST", "/v1/files")
+        connection.putrequest("POST", path)
         connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-        connection.putheader("Content-Length", str(300 * 1024 * 1024))
+        connection.putheader("Content-Length", str(3 * 2**30))
         connection.endheaders()
         answer = connection.getresponse()
         error = json.loads(answer.read())["error"]

@@ -155,3 +155,20 @@ def test_probes_answer_while_the_stores_hang_and_every_thread_waits_for_them(han
         assert health.result().status_code == 503
         assert len(health.result().json()["reasons"]) == 2
         assert hanging.get("/ready").status_code == 503
+
+
+def test_every_reply_keeps_browsers_from_leaking_or_keeping_it(client: httpx.Client) -> None:
+    for path in ("/v1/videos", "/nowhere", "/", "/metrics"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers.get_list("referrer-policy") == ["no-referrer"]
+    assert client.get("/v1/videos").headers["cache-control"] == "no-store"
+    assert client.get("/").headers["cache-control"] == "no-cache"
+
+
+def test_a_requests_id_goes_with_its_job_to_the_worker(client: httpx.Client, worker: FakeWorker) -> None:
+    client.post("/v1/videos", json={"prompt": "a red ball"}, headers={"x-request-id": "mine-7"})
+
+    assert worker.claim().payload.request_id == "mine-7"

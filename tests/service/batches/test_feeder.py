@@ -61,6 +61,14 @@ def test_when_a_round_has_no_time_left_the_next_begins_with_those_that_waited(ya
     assert [yard.get(each).status.value for each in ids] == ["in_progress", "in_progress"]
 
 
+def test_a_record_that_can_not_be_read_costs_no_other_batch_its_turn(yard: Yard, redis: Redis) -> None:
+    newer, damaged, sound = (yard.create(line("a", body={"prompt": name})) for name in ("newer", "damaged", "sound"))
+    redis.hset(f"wanserve:batch:{newer}", "schema_version", 2)
+    redis.hset(f"wanserve:batch:{damaged}", "status", "lost")
+
+    assert yard.run_to_end(sound).status is BatchStatus.COMPLETED
+
+
 def test_a_bad_line_is_an_error_of_its_own_and_stops_no_other(yard: Yard, left_by: LeftBy) -> None:
     batch = yard.run_to_end(
         yard.create(

@@ -1,15 +1,19 @@
 """A file that was left alone, changed, put into another container or encoded anew: each is told as what it is."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from c2pa import Reader
 from structlog.testing import capture_logs
 
 from service.cli import main
-from service.provenance.evidence import Evidence, NotAVideo, Seal, examine
+from service.provenance.evidence import Evidence, NotAVideo, Seal, examine, packets_sha256_of
 from service.provenance.manifest import Generation, prompt_hmac
 from service.provenance.notary import Notary, known_anchors
 from service.settings import Settings
@@ -35,6 +39,7 @@ def generation(notary: Notary) -> Generation:
         asset_id=ASSET,
         model="wan2.2-t2v-tiny",
         fingerprint="f" * 64,
+        revision="r1",
         parameters={"seed": 7, "guidance_scale": 3.5},
         prompts=("a red ball", ""),
     )
@@ -67,6 +72,7 @@ def test_a_file_of_ours_says_who_made_it_and_how(file: Path, settings: Settings)
         "asset_id": ASSET,
         "model": "wan2.2-t2v-tiny",
         "fingerprint": "f" * 64,
+        "revision": "r1",
         "parameters": {"seed": 7, "guidance_scale": 3.5},
         "prompt_hmac_sha256": prompt_hmac("a red ball", "", key=b"0123456789abcdef"),
     }
@@ -193,12 +199,12 @@ def test_the_command_tells_it_in_words_and_in_json(
 ) -> None:
     monkeypatch.setenv("WANSERVE_DATA_DIR", str(settings.data_dir))
 
-    assert main(["verify", str(file)]) == 0
+    assert main(["verify", "--alone", str(file)]) == 0
     told = capsys.readouterr().out
     assert "by a signer who is known here" in told
     assert ASSET in told
 
-    assert main(["verify", "--json", str(file)]) == 0
+    assert main(["verify", "--alone", "--json", str(file)]) == 0
     assert json.loads(capsys.readouterr().out)["signature"]["seal"] == "trusted"
 
 
@@ -222,7 +228,7 @@ def test_the_command_says_what_it_can_not_read(
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
-    assert main(["verify", str(tmp_path / name)]) == code
+    assert main(["verify", "--alone", str(tmp_path / name)]) == code
     assert words in capsys.readouterr().err
 
 
@@ -232,5 +238,56 @@ def test_the_command_says_that_nothing_is_proven(
     monkeypatch.setenv("WANSERVE_DATA_DIR", str(tmp_path / "data"))
     save_mp4(np.zeros((5, 32, 32, 3), np.uint8), 8, tmp_path / "bare.mp4")
 
-    assert main(["verify", str(tmp_path / "bare.mp4")]) == 1
+    assert main(["verify", "--alone", str(tmp_path / "bare.mp4")]) == 1
     assert "No evidence: this says nothing about how the video was made" in capsys.readouterr().out
+
+
+def test_the_command_ends_quietly_when_nobody_reads_on(file: Path, settings: Settings) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "service.cli", "verify", "--alone", str(file)],
+            env=os.environ | {"WANSERVE_DATA_DIR": str(settings.data_dir)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_remix_carries_its_originals_history(tmp_path: Path, file: Path, notary: Notary, settings: Settings) -> None:
+    remix = tmp_path / "remix.mp4"
+    save_mp4(np.full((5, 64, 64, 3), 99, np.uint8), 8, remix)
+    generation = notary.generation(
+        asset_id="asset_remix", model="m", fingerprint="f", parameters={}, prompts=("p", ""), parent_asset_id=ASSET
+    )
+
+    assert notary.seal(remix, generation, parent=file)
+
+    evidence = seen(remix, settings)
+    assert evidence.signature.seal is Seal.TRUSTED
+    assert evidence.signature.generation is not None
+    assert evidence.signature.generation["remixed_from_asset_id"] == ASSET
+    with Reader(str(remix)) as reader:
+        report = json.loads(reader.json())
+    manifest = report["manifests"][report["active_manifest"]]
+    [ingredient] = manifest["ingredients"]
+    assert (ingredient["title"], ingredient["relationship"]) == (f"{ASSET}.mp4", "inputTo")
+    # With the original's own manifest: model, parameters and signature.
+    assert ingredient["active_manifest"] in report["manifests"]
+
+
+def test_coded_pictures_of_a_file_of_ours_are_those_that_any_reader_finds(file: Path, settings: Settings) -> None:
+    assert packets_sha256_of(file) == seen(file, settings).packets_sha256
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\0\0\0\x08free", b"\0\0\0\x01mdat" + bytes(16)])
+def test_what_is_no_file_of_ours_has_no_coded_pictures(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(NotAVideo):
+        packets_sha256_of(tmp_path / "a.mp4")

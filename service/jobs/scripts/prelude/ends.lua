@@ -15,6 +15,16 @@ local function expired_outcome()
   return error_outcome('expired', 'deadline_exceeded', 'The video was not completed before its deadline.')
 end
 
+local UNRECORDED = 'wanserve:unrecorded'
+
+-- What its provenance record will say, as it is now: the video may be deleted before that is written.
+local function remember_origin(video_id, job_id)
+  call('HSET', UNRECORDED, video_id, cjson.encode({
+    video = call('HGETALL', video_key(video_id)),
+    reviews = {call('HGETALL', review_key(job_id)), call('HGETALL', review_key(frames_review(job_id)))}
+  }))
+end
+
 -- Later calls change nothing. The event lies in the outbox with the same write.
 local function end_video(video_id, job_id, state, outcome, asset_id, retention)
   local key = video_key(video_id)
@@ -26,6 +36,7 @@ local function end_video(video_id, job_id, state, outcome, asset_id, retention)
   if asset_id then
     call('HSET', key, 'asset_id', asset_id)
     refer(asset_id, video_id)
+    remember_origin(video_id, job_id)
   end
   local kind = state == 'completed' and 'video.completed' or 'video.failed'
   local oldest = string.format('%d', math.max(0, now - retention) * 1000)

@@ -7,7 +7,7 @@ local function frames_review(job_id) return job_id .. '-frames' end
 local function held_reference(job_id) return 'review:' .. job_id end
 
 local function open_review(id, job_id, tenant, stage, category)
-  call('HSET', review_key(id), 'state', 'pending', 'job_id', job_id, 'tenant', tenant, 'stage', stage, 'category', category,
+  call('HSET', review_key(id), 'schema_version', 1, 'state', 'pending', 'job_id', job_id, 'tenant', tenant, 'stage', stage, 'category', category,
     'created_at', stamp(now))
   call('ZADD', REVIEWS, stamp(now), id)
   call('ZADD', REVIEWS .. ':' .. tenant, stamp(now), id)
