@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_wan import WanAttention, WanTimeTextImageEmbedding
-from torch import nn
-from torch.nn import functional as F
+from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding
 
+from model.block import Modulation, modulations
 from model.text import TextKeysValues
 
 
@@ -32,7 +30,7 @@ class Stack:
     """One entry a block, b rows, a request's rows side by side."""
 
     rotary: torch.Tensor
-    """rotary_table() of the latents' shape."""
+    """attention.rotary_table() of the latents' shape."""
 
 
 def predict_velocities(transformer: WanTransformer3DModel, stacks: Sequence[Stack]) -> list[torch.Tensor]:
@@ -45,7 +43,7 @@ def predict_velocities(transformer: WanTransformer3DModel, stacks: Sequence[Stac
     hidden = [flow.hidden for flow in flows]
     for index, block in enumerate(transformer.blocks):
         hidden = [
-            block(each, stack.text[index], flow.modulation, stack.rotary)
+            block(each, stack.text[index], flow.modulations[index], stack.rotary)
             for each, stack, flow in zip(hidden, stacks, flows, strict=True)
         ]
     return [
@@ -55,23 +53,27 @@ def predict_velocities(transformer: WanTransformer3DModel, stacks: Sequence[Stac
 
 
 class _Flow(NamedTuple):
-    """A stack inside the transformer: tokens b s d, time embedding b d, and the modulation b 6 d it gives blocks."""
+    """A stack inside the transformer."""
 
     hidden: torch.Tensor
+    """b s d."""
+
     time_embeds: torch.Tensor
-    modulation: torch.Tensor
+    """b d."""
+
+    modulations: list[Modulation]
+    """One a block."""
 
 
 def _enter(transformer: WanTransformer3DModel, stack: Stack) -> _Flow:
     weight = transformer.proj_out.weight
     hidden = transformer.patch_embedding(stack.latents.to(weight.dtype)).flatten(2).transpose(1, 2)
-    time_embeds, modulation = _embed_timesteps(transformer.condition_embedder, stack.timesteps, like=weight)
-    flow = _Flow(hidden, time_embeds, modulation)
-    if set(stack.num_rows) == {1}:
-        return flow
-    owners = itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(stack.num_rows))
-    rows = torch.tensor(list(owners), device=hidden.device)
-    return _Flow(*(tensor.index_select(0, rows) for tensor in flow))
+    time_embeds, embedded = _embed_timesteps(transformer.condition_embedder, stack.timesteps, like=weight)
+    if set(stack.num_rows) != {1}:
+        owners = itertools.chain.from_iterable(itertools.repeat(i, n) for i, n in enumerate(stack.num_rows))
+        rows = torch.tensor(list(owners), device=hidden.device)
+        hidden, time_embeds, embedded = (each.index_select(0, rows) for each in (hidden, time_embeds, embedded))
+    return _Flow(hidden, time_embeds, modulations(transformer.blocks, embedded))
 
 
 def _leave(
@@ -102,89 +104,6 @@ def _first_and_last(velocity: torch.Tensor, num_rows: Sequence[int]) -> tuple[to
     first = [end - rows for end, rows in zip(ends, num_rows, strict=True)]
     last = [end - 1 for end in ends]
     return velocity[torch.tensor(first, device=velocity.device)], velocity[torch.tensor(last, device=velocity.device)]
-
-
-def rotary_table(transformer: WanTransformer3DModel, latents: torch.Tensor) -> torch.Tensor:
-    """The rotation of each token's feature pairs: 1 s 1 head_dim/2, complex64."""
-    cos, sin = transformer.rope(latents)
-    # Every angle stands twice in a row, once for each number of a pair.
-    return torch.complex(cos[..., 0::2].float(), sin[..., 0::2].float())
-
-
-class SelfAttention:
-    """diffusers attention processor: the stock one, but with the rotation as one complex product."""
-
-    _attention_backend = None
-    _parallel_config = None
-
-    def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: None,
-        attention_mask: None,
-        rotary_emb: torch.Tensor,
-    ) -> torch.Tensor:
-        query = _rotate(attn.to_q(hidden_states), attn.norm_q, heads=attn.heads, rotary=rotary_emb)
-        key = _rotate(attn.to_k(hidden_states), attn.norm_k, heads=attn.heads, rotary=rotary_emb)
-        value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
-        attended = dispatch_attention_fn(
-            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
-        )
-        return attn.to_out[0](attended.flatten(2, 3).type_as(query))
-
-
-class CrossAttention:
-    """diffusers attention processor: reads ready-made text keys and values instead of computing them anew."""
-
-    _attention_backend = None
-    _parallel_config = None
-
-    def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: TextKeysValues,
-        attention_mask: None,
-        rotary_emb: None,
-    ) -> torch.Tensor:
-        key, value, bias = encoder_hidden_states
-        query = _normalise(attn.to_q(hidden_states), attn.norm_q).unflatten(2, (attn.heads, -1)).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return attn.to_out[0](attended.transpose(1, 2).flatten(2, 3))
-
-
-def _rotate(features: torch.Tensor, norm: nn.RMSNorm, *, heads: int, rotary: torch.Tensor) -> torch.Tensor:
-    """Normalised over all heads, b s d, then rotated: b s heads head_dim."""
-    if not _is_slow_at_norms(features):
-        # By the same name, so that what was normalised does not stay in memory.
-        features = norm(features)
-        return _product(features.unflatten(2, (heads, -1)), rotary)
-    # The table is smaller than the features by the number of heads: scaling it saves a pass over them.
-    scaled = rotary * _inverse_size(features, norm)[..., None]
-    return _product((features * norm.weight).unflatten(2, (heads, -1)), scaled)
-
-
-def _normalise(features: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
-    if not _is_slow_at_norms(features):
-        return norm(features)
-    return features * _inverse_size(features, norm) * norm.weight
-
-
-def _is_slow_at_norms(features: torch.Tensor) -> bool:
-    """PyTorch has no kernel of its own for RMSNorm on a CPU: it takes five passes."""
-    return features.is_cpu and features.dtype == torch.float32
-
-
-def _inverse_size(features: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
-    """One over the root mean square, b s 1."""
-    mean_square = torch.linalg.vector_norm(features, dim=-1, keepdim=True).square() / features.shape[-1]
-    return (mean_square + norm.eps).rsqrt()
-
-
-def _product(features: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotary).flatten(-2).type_as(features)
 
 
 def _embed_timesteps(

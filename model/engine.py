@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from model import acceleration
+from model.attention import rotary_table
 from model.card import CheckpointCard
 from model.cost import guidance_rows
-from model.denoise import rotary_table
 from model.describe import read_card
 from model.errors import Cancelled, EngineError, InvalidState, OutOfMemory
 from model.folder import EMBEDDED, open_folder

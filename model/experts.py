@@ -5,8 +5,8 @@ from typing import Literal
 
 from diffusers import WanTransformer3DModel
 
+from model.attention import CrossAttention, SelfAttention
 from model.block import Block
-from model.denoise import CrossAttention, SelfAttention
 
 ExpertName = Literal["high_noise", "low_noise"]
 

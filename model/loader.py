@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from model.attention import join_self_attentions
 from model.describe import read_card
 from model.errors import CheckpointError, OutOfMemory
 from model.experts import Experts, use_own_blocks
@@ -86,7 +87,7 @@ def load_parts(
             high_noise=_load_expert(folder.path / "transformer", precision, target),
             low_noise=_load_expert(folder.path / "transformer_2", precision, target),
         )
-        return Parts(
+        parts = Parts(
             tokenizer=AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True),
             text_encoder=text_encoder,
             experts=experts,
@@ -96,6 +97,10 @@ def load_parts(
             device=target,
             dtype=precision,
         )
+    if target.type == "cpu" and precision == torch.float32:
+        for transformer in parts.runnable:
+            join_self_attentions(transformer)
+    return parts
 
 
 def needed_tensors(kind: Any, part: Path) -> list[Needed]:

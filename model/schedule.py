@@ -1,5 +1,6 @@
 """Which noise levels a request visits, and which expert runs at each. Pure numbers, no torch."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,7 @@ class Schedule:
         return self.timesteps[step] >= self.boundary_timestep
 
 
+@functools.lru_cache(maxsize=64)
 def make_schedule(
     num_inference_steps: int,
     flow_shift: float,

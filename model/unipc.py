@@ -9,6 +9,7 @@ Both halves of a step are linear in the tensors they read. Their weights follow 
 precision; so requests that stand at different steps of different schedules advance in the same few operations.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,8 +73,9 @@ def solver_step(
     return following, SolverState(sample=sample, clean=clean, earlier_clean=state.clean)
 
 
+@functools.lru_cache(maxsize=64)
 def solver_weights(schedule: Schedule) -> torch.Tensor:
-    """The weights of every step: num_steps 8, float32, fields as in StepWeights."""
+    """The weights of every step: num_steps 8, float32, fields as in StepWeights. Shared: not to be written to."""
     return torch.tensor([step_weights(schedule, step) for step in range(schedule.num_steps)])
 
 

@@ -6,7 +6,8 @@ import itertools
 import pytest
 import torch
 
-from model.denoise import Stack, predict_velocities, rotary_table
+from model.attention import rotary_table
+from model.denoise import Stack, predict_velocities
 from model.experts import ExpertName
 from model.folder import open_folder
 from model.loader import load_parts

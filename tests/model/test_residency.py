@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from model.a14b import SHAPE
-from model.denoise import Stack, predict_velocities, rotary_table
+from model.attention import rotary_table
+from model.denoise import Stack, predict_velocities
 from model.describe import official_card
 from model.experts import ExpertName
 from model.folder import open_folder
