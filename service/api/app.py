@@ -57,10 +57,11 @@ from service.batches.results import Results
 from service.callers import Callers
 from service.chores import Chore, Chores
 from service.errors import ServiceError, SettingsError, StorageUnavailable
-from service.jobs.connection import connect
+from service.jobs.connection import connect, connect_async
 from service.jobs.garbage import Garbage
 from service.jobs.link import Link
 from service.jobs.queue import JobQueue
+from service.jobs.quick import QuickQueue
 from service.jobs.rescue import Rescue
 from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
@@ -168,6 +169,8 @@ def _lifespan(
         ):
             rules = ReceiverRules.of(settings)
             messenger = Messenger(Outbound(rules, timeout_seconds=settings.webhook_timeout_seconds))
+            async_redis = connect_async(redis_url)
+            queue, store = JobQueue(redis, settings), VideoStore(redis)
             gateway = app.state.gateway = Gateway(
                 settings=settings,
                 callers=Callers(redis, pepper=settings.pepper()),
@@ -175,8 +178,9 @@ def _lifespan(
                 tenants=Tenants(redis),
                 rates=Rates(redis),
                 usage=Usage(redis),
-                store=VideoStore(redis),
-                queue=JobQueue(redis, settings),
+                store=store,
+                queue=queue,
+                quick=QuickQueue(async_redis, queue, store),
                 storage=storage,
                 links=Links(storage, settings),
                 watermark_ids=WatermarkIds(redis),
@@ -209,6 +213,7 @@ def _lifespan(
                 listener.cancel()
                 with suppress(asyncio.CancelledError):
                     await listener
+                await async_redis.aclose()
 
     return opened
 

@@ -15,6 +15,7 @@ from service.batches.batches import Batches
 from service.batches.files import Files
 from service.callers import Callers
 from service.jobs.queue import JobQueue
+from service.jobs.quick import QuickQueue
 from service.jobs.reviews import Reviews
 from service.jobs.store import VideoStore
 from service.jobs.watermark_ids import WatermarkIds
@@ -47,6 +48,7 @@ class Gateway:
     usage: Usage
     store: VideoStore
     queue: JobQueue
+    quick: QuickQueue
     storage: Storage
     links: Links
     watermark_ids: WatermarkIds

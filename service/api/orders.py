@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import get_contextvars
 
 from service.api.audited import caller_key_id, note_prompts, note_target
@@ -17,7 +18,6 @@ from service.jobs.submission import Submission, Submitted
 from service.jobs.visible_label import visible_label
 from service.logs import get_logger
 from service.moderation.policy import ALLOWED, Verdict
-from service.settings import Settings
 from service.tenants import Tenant
 from service.tracing import current_traceparent
 
@@ -74,16 +74,36 @@ def accept(gateway: Gateway, order: Order) -> Accepted:
     Raises what ends a request: InvalidRequest, ModelNotFound, Unavailable and whatever JobQueue.submit() does.
     """
     note_prompts({"prompt": order.asked.prompt, "negative_prompt": order.asked.negative_prompt or ""})
-    verdicts = gateway.metrics.verdicts
     try:
         accepted = _accepted_richer(gateway, order) or _accepted(gateway, order)
     except ModerationBlocked as e:
-        verdicts.labels(e.category, "block").inc()
+        gateway.metrics.verdicts.labels(e.category, "block").inc()
         raise
-    verdicts.labels(_seen(accepted.verdict), accepted.verdict.action).inc()
-    note_target("video_id", accepted.submitted.record.id)
-    _note(gateway, accepted.submitted)
-    return accepted
+    return _noted(gateway, accepted)
+
+
+async def accept_soon(gateway: Gateway, order: Order) -> Accepted:
+    """As accept(), on the event loop where all that it needs is known; else on a thread, as it may take its time."""
+    note_prompts({"prompt": order.asked.prompt, "negative_prompt": order.asked.negative_prompt or ""})
+    accepted = await _accepted_at_once(gateway, order)
+    return await run_in_threadpool(accept, gateway, order) if accepted is None else _noted(gateway, accepted)
+
+
+async def _accepted_at_once(gateway: Gateway, order: Order) -> Accepted | None:
+    """None where something must be looked up or read first, and of all that is refused: accept() says why."""
+    fleet, asked = gateway.store.last_fleet, order.asked
+    if fleet is None or asked.extend_prompt or not gateway.queue.is_ready():
+        return None
+    try:
+        card, resolved = _resolved(gateway, order, fleet)
+        request = resolved.request
+        if not gateway.filter.knows(request.prompt, request.negative_prompt):
+            return None
+        verdict = gateway.filter.check(request.prompt, request.negative_prompt, order.tenant.moderation)
+    except ServiceError:
+        return None
+    submitted = await gateway.quick.submit(_submission(order, resolved, card, verdict), fleet=fleet)
+    return None if submitted is None else Accepted(submitted, resolved, fleet, verdict)
 
 
 def _accepted_richer(gateway: Gateway, order: Order) -> Accepted | None:
@@ -121,8 +141,7 @@ def _accepted(gateway: Gateway, order: Order) -> Accepted:
 
 
 def _submit(gateway: Gateway, order: Order, fleet: Fleet, *, is_fresh: bool) -> Accepted:
-    card = fleet.card(order.asked.model)
-    resolved = _labelled(resolve(order.asked, card), order, gateway.settings)
+    card, resolved = _resolved(gateway, order, fleet)
     request, policy = resolved.request, order.tenant.moderation
     verdict = gateway.filter.check(request.prompt, request.negative_prompt, policy)
     submission = _submission(order, resolved, card, verdict)
@@ -130,9 +149,10 @@ def _submit(gateway: Gateway, order: Order, fleet: Fleet, *, is_fresh: bool) -> 
     return Accepted(submitted, resolved, fleet, verdict)
 
 
-def _labelled(resolved: ResolvedVideo, order: Order, settings: Settings) -> ResolvedVideo:
-    label = visible_label(order.asked.visible_label, order.tenant.label, rule=settings.visible_label)
-    return replace(resolved, request=resolved.request.model_copy(update={"visible_label": label}))
+def _resolved(gateway: Gateway, order: Order, fleet: Fleet) -> tuple[ModelCard, ResolvedVideo]:
+    card = fleet.card(order.asked.model)
+    label = visible_label(order.asked.visible_label, order.tenant.label, rule=gateway.settings.visible_label)
+    return card, resolve(order.asked, card, label=label)
 
 
 def _submission(order: Order, resolved: ResolvedVideo, card: ModelCard, verdict: Verdict) -> Submission:
@@ -192,6 +212,13 @@ def _seen(verdict: Verdict) -> str:
     if verdict == ALLOWED:
         return "none"
     return verdict.category or EVERYTHING
+
+
+def _noted(gateway: Gateway, accepted: Accepted) -> Accepted:
+    gateway.metrics.verdicts.labels(_seen(accepted.verdict), accepted.verdict.action).inc()
+    note_target("video_id", accepted.submitted.record.id)
+    _note(gateway, accepted.submitted)
+    return accepted
 
 
 def _note(gateway: Gateway, submitted: Submitted) -> None:

@@ -1,5 +1,6 @@
 """What clients see: the OpenAI Videos shape with our extensions beside it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -153,6 +154,9 @@ class DeletedVideo(BaseModel):
     deleted: Literal[True] = True
 
 
+NOTHING_ADJUSTED: Mapping[str, Adjustment] = {}
+
+
 def video_resource(
     record: VideoRecord,
     *,
@@ -160,8 +164,10 @@ def video_resource(
     thumbnail_link: Link | None = None,
     spritesheet_link: Link | None = None,
     eta: Eta | None = None,
+    webhook: ShownWebhook | None = None,
+    adjusted: Mapping[str, Adjustment] = NOTHING_ADJUSTED,
 ) -> Video:
-    """The public shape of a record."""
+    """The public shape of a record. webhook: how it is shown where not as ever, without its secret."""
     request = record.request
     return Video(
         id=record.id,
@@ -208,8 +214,9 @@ def video_resource(
         prompt_tokens_cut=record.prompt_tokens_cut,
         peak_memory_mb=record.peak_memory_mb,
         stage_durations=record.stage_durations,
-        webhook=None if record.webhook is None else shown_webhook(record.webhook),
+        webhook=webhook or (None if record.webhook is None else shown_webhook(record.webhook)),
         ignored=list(record.ignored),
+        adjusted=dict(adjusted),
     )
 
 

@@ -1,5 +1,6 @@
 """/videos: submit, look at, list, cancel, delete."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -9,9 +10,11 @@ from service.api.auth import WithCreator, WithReader
 from service.api.bodies import Fields, read_fields
 from service.api.body_docs import body_docs
 from service.api.deps import Gateway, WithGateway, base_url_of, gateway_in
-from service.api.orders import Accepted, Order, accept, counting_refusals
+from service.api.orders import Accepted, Order, accept, accept_soon, counting_refusals
 from service.api.problems import Problem, problem_docs
 from service.api.resources import (
+    NOTHING_ADJUSTED,
+    Adjustment,
     DeletedVideo,
     ShownWebhook,
     Video,
@@ -70,7 +73,7 @@ NOT_SUPPORTED: dict[str, Any] = {
     openapi_extra=body_docs(RequestedVideo, example=REQUEST_EXAMPLE),
     summary="Submit a prompt",
 )
-def create_video(
+async def create_video(
     request: Request,
     tenant: WithCreator,
     fields: Annotated[Fields, Depends(read_fields)],
@@ -90,7 +93,7 @@ def create_video(
             body_fingerprint=body_fingerprint(fields),
             idempotency_key=idempotency_key,
         )
-        accepted = accept(gateway, order)
+        accepted = await accept_soon(gateway, order)
     return _reply(_accepted_video(gateway, order, accepted, base_url=base_url_of(request)))
 
 
@@ -154,10 +157,10 @@ def list_videos(
 
 
 @router.get("/{video_id}", response_model=Video, responses=problem_docs(401, 403, 404, 503), summary="Look at a video")
-def get_video(request: Request, tenant: WithReader, video_id: str) -> Response:
+async def get_video(request: Request, tenant: WithReader, video_id: str) -> Response:
     """Answers 200 for a failed video too: its `error` says why."""
     gateway = gateway_in(request)
-    record, fleet = gateway.store.look(video_id, tenant=tenant.name)
+    record, fleet = await gateway.quick.look(video_id, tenant=tenant.name)
     return _reply(public_video(gateway, record, base_url=base_url_of(request), fleet=fleet))
 
 
@@ -178,7 +181,15 @@ def cancel_video(gateway: WithGateway, tenant: WithCreator, request: Request, vi
     return public_video(gateway, record, base_url=base_url_of(request))
 
 
-def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str, fleet: Fleet | None = None) -> Video:
+def public_video(
+    gateway: Gateway,
+    record: VideoRecord,
+    *,
+    base_url: str,
+    fleet: Fleet | None = None,
+    webhook: ShownWebhook | None = None,
+    adjusted: Mapping[str, Adjustment] = NOTHING_ADJUSTED,
+) -> Video:
     """The record as its owner sees it, with links and an estimate. fleet: where it is known already."""
     now = gateway.clock()
     return video_resource(
@@ -187,6 +198,8 @@ def public_video(gateway: Gateway, record: VideoRecord, *, base_url: str, fleet:
         thumbnail_link=gateway.links.link(record, variant="thumbnail", base_url=base_url, now=now),
         spritesheet_link=gateway.links.link(record, variant="spritesheet", base_url=base_url, now=now),
         eta=None if record.is_terminal else eta_of(record, fleet or gateway.store.fleet()),
+        webhook=webhook,
+        adjusted=adjusted,
     )
 
 
@@ -199,11 +212,16 @@ def _parent(original: VideoRecord) -> Parent | None:
 def _accepted_video(gateway: Gateway, order: Order, accepted: Accepted, *, base_url: str) -> Video:
     """What the one who submitted it sees: of a new video also what was snapped, and its webhook's drawn secret."""
     submitted = accepted.submitted
-    video = public_video(gateway, submitted.record, base_url=base_url, fleet=accepted.fleet)
     if submitted.kind is SubmitKind.REPLAYED:
-        return video
-    webhook = _new_webhook(order.asked, order.webhook)
-    return video.model_copy(update={"adjusted": adjustments(accepted.resolved), "webhook": webhook})
+        return public_video(gateway, submitted.record, base_url=base_url, fleet=accepted.fleet)
+    return public_video(
+        gateway,
+        submitted.record,
+        base_url=base_url,
+        fleet=accepted.fleet,
+        webhook=_new_webhook(order.asked, order.webhook),
+        adjusted=adjustments(accepted.resolved),
+    )
 
 
 def _listed_video(gateway: Gateway, record: VideoRecord, *, base_url: str) -> Video:

@@ -19,6 +19,9 @@ MAX_DRAWN_SEED = 2**31
 NOT_PIXELS = {"schema_version", "seconds"}
 """Fields of a request that change nothing in its file."""
 
+_NOT_CONTENT = NOT_PIXELS | {"visible_label"}
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
 
 def cache_key(
     request: VideoRequest,
@@ -36,7 +39,7 @@ def cache_key(
     what nobody looked at answers no such request. frame_limit: the frame check's threshold, None without one.
     parent_asset_id: of a remix, whose file names its original.
     """
-    content = request.model_dump(mode="json", exclude=NOT_PIXELS | {"visible_label"})
+    content = request.model_dump(mode="json", exclude=_NOT_CONTENT)
     content["prompt"] = normalised(request.prompt)
     content["negative_prompt"] = normalised(request.negative_prompt)
     versions = {"cache": CACHE_VERSION, "policy": POLICY_VERSION}
@@ -75,5 +78,4 @@ def normalised(prompt: str) -> str:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()

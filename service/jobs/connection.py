@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis import Redis
+from redis import Redis, asyncio
 from redis import exceptions as redis_exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
@@ -13,6 +14,9 @@ from service.errors import QueueFull, QueueRefused, QueueUnavailable
 SOCKET_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 3.0
 BRIEF_TIMEOUT_SECONDS = 2.0
+MAX_CONNECTIONS = 32
+"""Of one event loop. Redis works through one command at a time: more would only wait there."""
+
 NUM_RETRIES = 2
 """Every script is idempotent by ids that its caller drew, so that a repeated command is harmless."""
 
@@ -40,6 +44,18 @@ def connect_briefly(redis_url: str) -> Redis:
         "retry": Retry(NoBackoff(), 0),
     }
     return Redis.from_url(redis_url, decode_responses=True, **{**_options(), **impatience})
+
+
+def connect_async(redis_url: str) -> asyncio.Redis:
+    """As connect(), for one event loop. The caller closes it with aclose()."""
+    pool = asyncio.BlockingConnectionPool.from_url(
+        redis_url,
+        decode_responses=True,
+        max_connections=MAX_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_SECONDS,
+        **{**_options(), "retry": AsyncRetry(_backoff(), NUM_RETRIES)},
+    )
+    return asyncio.Redis(connection_pool=pool)
 
 
 @contextmanager
@@ -82,5 +98,9 @@ def _options() -> dict[str, object]:
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), NUM_RETRIES),
+        "retry": Retry(_backoff(), NUM_RETRIES),
     }
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(cap=0.5, base=0.05)

@@ -37,9 +37,13 @@ class MemoryGauge:
         self._next_look_at = -float("inf")
         self._is_short = False
 
+    def is_fresh(self) -> bool:
+        """Whether is_short() need not ask."""
+        return self._clock() < self._next_look_at
+
     def is_short(self) -> bool:
         """Whether new work should be refused; never without a maxmemory."""
-        if self._clock() >= self._next_look_at:
+        if not self.is_fresh():
             memory = self._redis.info("memory")
             self._is_short = 0 < memory["maxmemory"] * MAX_USED <= memory["used_memory"]
             self._next_look_at = self._clock() + LOOK_SECONDS

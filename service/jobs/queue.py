@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, cast, get_args
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -104,20 +105,7 @@ class JobQueue:
         another one, IdempotencyMismatch, ReplayedVideoDeleted, and with Retry-After QueueFull, TenantQueueFull and
         BudgetExceeded.
         """
-        arguments = self._submit_arguments(submission)
-        if fleet is not None:
-            arguments["fleet"] = fleet.digest
-        job_fields = self._job_fields(submission) | {
-            name: arguments[name] for name in ("fingerprint", "tenant", "cost", "cache_key") if name in arguments
-        }
-        kind, answer, more = self._submit(
-            args=[
-                json.dumps(arguments, ensure_ascii=False),
-                submission.request.model_dump_json(),
-                submission.model_dump_json(include=DETAILS),
-                *chain.from_iterable(job_fields.items()),
-            ]
-        )
+        kind, answer, more = self._submit(args=self.words_of(submission, fleet=fleet))
         match kind:
             case "fleet_changed":
                 raise FleetChanged
@@ -149,14 +137,33 @@ class JobQueue:
                     retry_after_seconds=self._retry_after(more),
                 )
             case "over_budget":
-                cost = arguments["cost"]
+                cost = _cost_of(submission)
                 raise BudgetExceeded(
                     f"This takes {cost:.1f} GPU seconds, and {float(answer):.1f} are left of today's budget of "
                     f"{submission.daily_gpu_seconds_of_tenant:.1f}. A new day begins at 00:00 UTC.",
                     retry_after_seconds=math.ceil(float(more)),
                 )
             case _:
-                return Submitted(kind=SubmitKind(kind), record=record_of(answer, more))
+                return submitted(kind, answer, more, submission)
+
+    def words_of(self, submission: Submission, *, fleet: Fleet | None) -> list[Any]:
+        """What scripts/submit.lua takes. Asks Redis how full it is, unless is_ready()."""
+        arguments = self._submit_arguments(submission)
+        if fleet is not None:
+            arguments["fleet"] = fleet.digest
+        job_fields = self._job_fields(submission) | {
+            name: arguments[name] for name in ("fingerprint", "tenant", "cost", "cache_key") if name in arguments
+        }
+        return [
+            to_json(arguments),
+            submission.request.model_dump_json(),
+            submission.model_dump_json(include=DETAILS),
+            *chain.from_iterable(job_fields.items()),
+        ]
+
+    def is_ready(self) -> bool:
+        """Whether words_of() needs no answer from Redis."""
+        return self._memory.is_fresh()
 
     @redis_errors()
     def claim(
@@ -334,7 +341,7 @@ class JobQueue:
             "tenant": submission.tenant,
             "weight": submission.weight,
             "priority": submission.priority,
-            "cost": submission.expected_seconds or UNKNOWN_SECONDS,
+            "cost": _cost_of(submission),
             "max_depth": self._settings.max_queue_depth,
             "is_memory_short": self._memory.is_short(),
             "retention": self._settings.retention_seconds,
@@ -387,7 +394,7 @@ class JobQueue:
         return self._rq_template | {
             "created_at": stamp,
             "enqueued_at": stamp,
-            "data": zlib.compress(JSONSerializer.dumps((TASK, None, (submission.job_id,), {}))),
+            "data": _rq_data(submission.job_id),
             "origin": submission.priority,
             # Never the call itself: it would put the prompt into every dashboard and log.
             "description": f"{request.model} {request.width}x{request.height} {request.num_frames} frames",
@@ -400,6 +407,12 @@ class JobQueue:
         """Until a worker takes the next job, by the measured speed."""
         num_workers = max(1, len(self._store.live_workers()))
         return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(float(seconds_per_job) / num_workers)))
+
+
+def submitted(kind: str, video_id: str, answer: str, submission: Submission) -> Submitted:
+    """From what scripts/submit.lua answers to a submission that it took."""
+    sent = {submission.request.model_dump_json(): submission.request}
+    return Submitted(kind=SubmitKind(kind), record=record_of(video_id, answer, sent=sent))
 
 
 def _rq_template(redis: Redis, settings: Settings) -> dict[str, Any]:
@@ -417,10 +430,21 @@ def _rq_template(redis: Redis, settings: Settings) -> dict[str, Any]:
     return cast(dict[str, Any], job.to_dict())
 
 
+def _cost_of(submission: Submission) -> float:
+    """GPU seconds."""
+    return submission.expected_seconds or UNKNOWN_SECONDS
+
+
 def _reviewed(submission: Submission) -> tuple[ReviewStage, ...]:
     """What a person looks at of it, in any case."""
     looks = {"prompt": submission.review is not None, "frames": submission.frames == "everything"}
     return tuple(stage for stage in get_args(ReviewStage) if looks[stage])
+
+
+def _rq_data(job_id: str) -> bytes:
+    """The call that RQ's tools show; in zlib's format, though there is nothing to compress."""
+    packer = zlib.compressobj(0, wbits=9, memLevel=1)
+    return packer.compress(JSONSerializer.dumps((TASK, None, (job_id,), {}))) + packer.flush()
 
 
 def _iso_now() -> str:

@@ -4,7 +4,7 @@ A video is public, one per request. A job is GPU work; several videos may follow
 files; several videos may refer to one. Knows no Redis, no HTTP.
 """
 
-import uuid
+import secrets
 from enum import StrEnum
 from typing import Literal
 
@@ -20,19 +20,24 @@ PRIORITIES: tuple[Priority, ...] = ("interactive", "standard", "bulk")
 
 
 def new_video_id() -> str:
-    return f"video_{uuid.uuid4().hex}"
+    return f"video_{_unique()}"
 
 
 def new_job_id() -> str:
-    return f"job_{uuid.uuid4().hex}"
+    return f"job_{_unique()}"
 
 
 def new_asset_id() -> str:
-    return f"asset_{uuid.uuid4().hex}"
+    return f"asset_{_unique()}"
 
 
 def new_execution_id() -> str:
-    return uuid.uuid4().hex
+    return _unique()
+
+
+def _unique() -> str:
+    """128 random bits; a UUID would take three times as long."""
+    return secrets.token_hex(16)
 
 
 def object_key(asset_id: str, execution_id: str, name: str) -> str:

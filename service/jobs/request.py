@@ -14,7 +14,7 @@ from service.errors import InvalidRequest
 from service.jobs.cache import MAX_DRAWN_SEED, seed_of
 from service.jobs.card import DefaultRange, ModelCard, Range
 from service.jobs.fields import Flag, Number, Text, Whole, listed, validated
-from service.jobs.record import EVENT_TYPES, EventType, Priority, VideoRequest
+from service.jobs.record import EVENT_TYPES, EventType, Priority, VideoRequest, VisibleLabel
 from service.jobs.visible_label import AskedLabel
 
 MAX_SEED = 2**63 - 1
@@ -137,9 +137,13 @@ def parse_remix(fields: Mapping[str, Any], original: VideoRequest) -> RequestedV
 
 
 def resolve(
-    asked: RequestedVideo, card: ModelCard, *, draw_seed: Callable[[int], int] = secrets.randbelow
+    asked: RequestedVideo,
+    card: ModelCard,
+    *,
+    label: VisibleLabel | None = None,
+    draw_seed: Callable[[int], int] = secrets.randbelow,
 ) -> ResolvedVideo:
-    """Fill in the card's defaults and snap to what it can make.
+    """Fill in the card's defaults and snap to what it can make. label: from visible_label().
 
     Raises InvalidRequest for an empty or too long prompt, for values that contradict each other and, when
     asked.strict, for anything that would be changed or ignored.
@@ -169,9 +173,11 @@ def resolve(
         guidance_scale=_clamped(asked.guidance_scale, limits.guidance_scale, high),
         guidance_scale_2=_clamped(asked.guidance_scale_2, limits.guidance_scale, low),
         flow_shift=_clamped(asked.flow_shift, limits.flow_shift, defaults.flow_shift),
-        seed=0,
+        seed=draw_seed(MAX_DRAWN_SEED) if asked.seed == -1 else asked.seed or 0,
+        visible_label=label,
     )
-    request = request.model_copy(update={"seed": _seed(asked.seed, request, draw_seed)})
+    if asked.seed is None:
+        request = request.model_copy(update={"seed": seed_of(request)})
     changed = _changed(asked, request)
     if asked.strict:
         _refuse_changes(changed, asked.unknown_fields)
@@ -273,16 +279,6 @@ def _quality(asked: RequestedVideo, card: ModelCard) -> tuple[int, float, float]
 
 def _clamped(value: float | None, legal: Range | DefaultRange, default: float) -> float:
     return min(max(default if value is None else value, legal.min), legal.max)
-
-
-def _seed(asked: int | None, request: VideoRequest, draw_seed: Callable[[int], int]) -> int:
-    match asked:
-        case None:
-            return seed_of(request)
-        case -1:
-            return draw_seed(MAX_DRAWN_SEED)
-        case _:
-            return asked
 
 
 def _changed(asked: RequestedVideo, request: VideoRequest) -> dict[str, tuple[object, object]]:

@@ -37,6 +37,9 @@ class Page:
     has_more: bool
 
 
+NOTHING_SENT: Mapping[str, VideoRequest] = {}
+
+
 class VideoStore:
     """Takes a client from connection.connect(), which the caller closes."""
 
@@ -95,7 +98,7 @@ class VideoStore:
         """
         last = self._fleet
         answer, changed = self._look(args=[video_id, NO_FLEET if last is None else last.digest])
-        fleet = last if changed is None else self._learn(changed)
+        fleet = last if changed is None else self.learn(changed)
         return record_of(video_id, answer, tenant=tenant), fleet
 
     @redis_errors()
@@ -156,7 +159,7 @@ class VideoStore:
     @redis_errors()
     def fleet(self) -> Fleet:
         """Models and live workers, in one question."""
-        return self._learn(self._read_fleet())
+        return self.learn(self._read_fleet())
 
     def cards(self) -> tuple[ModelCard, ...]:
         """All cards ever registered, those of live workers first. Empty before the first worker."""
@@ -188,8 +191,9 @@ class VideoStore:
         """Those whose report_alive has not run out."""
         return self.fleet().workers
 
-    def _learn(self, answer: Sequence[Any]) -> Fleet:
-        """From what scripts/prelude/records.lua answers."""
+    @redis_errors()
+    def learn(self, answer: Sequence[Any]) -> Fleet:
+        """What scripts/prelude/records.lua answers of models and workers. Forgets workers that are gone."""
         cards, workers, gone, digest = answer
         if gone:
             self._redis.srem(_WORKERS, *gone)
@@ -214,10 +218,13 @@ class VideoStore:
         return float(score)
 
 
-def record_of(video_id: str, answer: str | None, *, tenant: str | None = None) -> VideoRecord:
+def record_of(
+    video_id: str, answer: str | None, *, tenant: str | None = None, sent: Mapping[str, VideoRequest] = NOTHING_SENT
+) -> VideoRecord:
     """The public record, from what scripts/prelude/records.lua answers.
 
-    tenant: whose it must be; None for anybody's. Raises VideoNotFound, and RecordUnreadable for a record that was
+    tenant: whose it must be; None for anybody's. sent: requests that were just written, by their JSON: the same text
+    needs no second reading. Raises VideoNotFound, and RecordUnreadable for a record that was
     damaged, or written by another version.
     """
     if answer:
@@ -225,7 +232,7 @@ def record_of(video_id: str, answer: str | None, *, tenant: str | None = None) -
         video = _pairs(hashed)
         if tenant in (None, video.get("tenant", DEFAULT_TENANT)):
             # Lua has no empty place in a list: what is missing comes as false.
-            return _readable_record(video_id, video, [text or None for text in job], place or None)
+            return _readable_record(video_id, video, [text or None for text in job], place or None, sent)
     raise VideoNotFound(f"There is no video {video_id}.", param="id")
 
 
@@ -240,10 +247,14 @@ def _readable(answers: Mapping[str, str | None]) -> Iterator[VideoRecord]:
 
 
 def _readable_record(
-    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str, int] | None
+    video_id: str,
+    video: dict[str, str],
+    job: Sequence[str | None],
+    place: tuple[int, str, int] | None,
+    sent: Mapping[str, VideoRequest],
 ) -> VideoRecord:
     try:
-        return _record(video_id, video, job, place)
+        return _record(video_id, video, job, place, sent)
     # A field that is missing is a KeyError, all that pydantic refuses a ValueError.
     except (KeyError, ValueError) as e:
         raise RecordUnreadable(
@@ -269,14 +280,18 @@ _Details = TypeAdapter(dict[str, Any])
 
 
 def _record(
-    video_id: str, video: dict[str, str], job: Sequence[str | None], place: tuple[int, str, int] | None
+    video_id: str,
+    video: dict[str, str],
+    job: Sequence[str | None],
+    place: tuple[int, str, int] | None,
+    sent: Mapping[str, VideoRequest],
 ) -> VideoRecord:
     """Put the public record together from what read.lua saw."""
     status, _origin, phase, stage, step, num_steps, percent, claimed_at, num_retries, worker, review = job
     common: dict[str, Any] = {
         "id": video_id,
         "job_id": video["job_id"],
-        "request": VideoRequest.model_validate_json(video["request"]),
+        "request": sent.get(video["request"]) or VideoRequest.model_validate_json(video["request"]),
         "created_at": video["created_at"],
         "cached": video["kind"] == "cached",
         "tenant": video.get("tenant", DEFAULT_TENANT),

@@ -5,6 +5,7 @@ twentieth of the short side. Pure.
 """
 
 import unicodedata
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -78,6 +79,7 @@ class LabelPolicy(Wire):
     logo_position: LabelPosition = "top-left"
 
 
+@lru_cache(maxsize=256)
 def visible_label(asked: Asked, policy: LabelPolicy, *, rule: LabelRule) -> VisibleLabel | None:
     """rule: the service's. Raises InvalidRequest for what the rule does not allow."""
     rule = policy.rule or rule

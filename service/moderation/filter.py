@@ -1,8 +1,9 @@
 """The prompt filter: scores remembered by text, judged by a policy."""
 
 import unicodedata
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
+from threading import Lock
 
 from service.errors import FilterUnavailable, InvalidRequest, ModerationBlocked
 from service.moderation.categories import WORDING
@@ -25,8 +26,14 @@ class PromptFilter:
         self, score: Callable[[str], Scores] = scores_of, *, fallback: Callable[[str], Scores] | None = None
     ) -> None:
         """fallback: what reads a text while score raises FilterUnavailable; None: nothing does."""
-        self._score = lru_cache(maxsize=REMEMBERED_TEXTS)(score)
+        self._score = score
         self._fallback = fallback
+        self._remembered: OrderedDict[str, Scores] = OrderedDict()
+        self._lock = Lock()
+
+    def knows(self, prompt: str, negative_prompt: str) -> bool:
+        """Whether check() need not read: it takes no time then."""
+        return prompt in self._remembered and (not negative_prompt.strip() or negative_prompt in self._remembered)
 
     def scores(self, text: str) -> Scores:
         """Raises FilterUnavailable, and InvalidRequest for what is too long once its ligatures are written out."""
@@ -59,12 +66,21 @@ class PromptFilter:
                 f"{param} is longer than {LONGEST_WRITTEN_OUT} characters once its ligatures are written out.",
                 param=param,
             )
+        with self._lock:
+            if text in self._remembered:
+                self._remembered.move_to_end(text)
+                return self._remembered[text]
         try:
-            return self._score(text)
+            scores = self._score(text)
         except FilterUnavailable:
             if self._fallback is None:
                 raise
             return self._fallback(text)
+        with self._lock:
+            self._remembered[text] = scores
+            if len(self._remembered) > REMEMBERED_TEXTS:
+                self._remembered.popitem(last=False)
+        return scores
 
 
 def _blocked(verdict: Verdict, *, param: str) -> ModerationBlocked:

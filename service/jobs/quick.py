@@ -1,0 +1,44 @@
+"""The two questions that nearly every request asks, on the event loop: to change threads costs more than either.
+
+The same scripts as JobQueue's and VideoStore's, and the same answers. What is rare is left to those.
+"""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from service.jobs.connection import redis_errors
+from service.jobs.fleet import NO_FLEET, Fleet
+from service.jobs.lua import load_async_script
+from service.jobs.queue import JobQueue, submitted
+from service.jobs.record import VideoRecord
+from service.jobs.store import VideoStore, record_of
+from service.jobs.submission import Submission, SubmitKind, Submitted
+
+
+class QuickQueue:
+    """Takes a client from connection.connect_async(), which the caller closes. For one event loop."""
+
+    def __init__(self, redis: Redis, queue: JobQueue, store: VideoStore) -> None:
+        self._queue = queue
+        self._store = store
+        self._submit = load_async_script(redis, "submit")
+        self._look = load_async_script(redis, "look")
+
+    async def submit(self, submission: Submission, *, fleet: Fleet) -> Submitted | None:
+        """As JobQueue.submit(), but None where the queue did not take it: that tells why. Asks nothing of it twice.
+
+        Raises QueueUnavailable and its like.
+        """
+        with redis_errors():
+            kind, answer, more = await self._submit(self._queue.words_of(submission, fleet=fleet))
+        return submitted(kind, answer, more, submission) if kind in list(SubmitKind) else None
+
+    async def look(self, video_id: str, *, tenant: str) -> tuple[VideoRecord, Fleet | None]:
+        """As VideoStore.look()."""
+        last = self._store.last_fleet
+        with redis_errors():
+            answer, changed = await self._look([video_id, NO_FLEET if last is None else last.digest])
+        # Workers that went are struck off: that asks Redis.
+        fleet = last if changed is None else await asyncio.to_thread(self._store.learn, changed)
+        return record_of(video_id, answer, tenant=tenant), fleet
