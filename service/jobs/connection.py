@@ -55,7 +55,7 @@ def connect_async(redis_url: str) -> asyncio.Redis:
         timeout=SOCKET_TIMEOUT_SECONDS,
         **{**_options(), "retry": AsyncRetry(_backoff(), NUM_RETRIES)},
     )
-    return asyncio.Redis(connection_pool=pool)
+    return asyncio.Redis.from_pool(pool)
 
 
 @contextmanager

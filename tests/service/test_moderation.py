@@ -9,7 +9,7 @@ from bench.moderation import prompts
 from service.errors import InvalidRequest, ModerationBlocked
 from service.moderation import train
 from service.moderation.categories import CATEGORIES
-from service.moderation.filter import PromptFilter
+from service.moderation.filter import REMEMBERED_TEXTS, PromptFilter
 from service.moderation.normalise import latin_readings, readings_of
 from service.moderation.policy import ALLOWED, Policy, Scores, Thresholds, Verdict
 from service.moderation.scoring import category_named, scores_of
@@ -264,3 +264,14 @@ def test_no_prompt_that_measures_the_filter_went_into_it() -> None:
 
     assert len(list(prompts())) >= 400
     assert measuring.isdisjoint(learnt | listed)
+
+
+def test_a_filter_knows_what_it_has_read() -> None:
+    prompt_filter = PromptFilter(lambda text: scores())
+    assert not prompt_filter.knows("a red ball", " ")
+    prompt_filter.check("a red ball", " ", Policy())
+    assert prompt_filter.knows("a red ball", " ")
+    assert not prompt_filter.knows("a red ball", "blurry")
+    for number in range(REMEMBERED_TEXTS):
+        prompt_filter.check(f"ball {number}", "", Policy())
+    assert not prompt_filter.knows("a red ball", "")

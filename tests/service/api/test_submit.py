@@ -324,3 +324,18 @@ def test_what_the_last_fleet_could_not_make_a_new_one_may(
     store.register_card(card.model_copy(update={"id": "another", "aliases": ()}))
     answer = client.post("/v1/videos", json={"prompt": "a red ball", "model": "another"})
     assert answer.json()["model"] == "another"
+
+
+def test_a_prompt_that_was_read_before_is_queued_without_a_thread(
+    client: httpx.Client, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise AssertionError("all of it was known")
+
+    asked = {"prompt": "a red ball that was seen before", "seed": -1}
+    # The first one reads the prompt, and asks for models and memory.
+    assert client.post("/v1/videos", json=asked).status_code == 200
+    monkeypatch.setattr("service.api.orders.accept", no_thread)
+    answer = client.post("/v1/videos", json=asked)
+    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    assert queue.depth() == 2

@@ -1,0 +1,122 @@
+"""The event loop's way to the queue: the answers of the other one, and nothing where that must be asked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from redis import Redis
+
+from service.errors import QueueUnavailable, VideoNotFound
+from service.jobs.card import ModelCard
+from service.jobs.connection import connect_async
+from service.jobs.queue import JobQueue
+from service.jobs.quick import QuickQueue
+from service.jobs.store import VideoStore
+from service.jobs.submission import Submission, SubmitKind, Submitted
+from service.settings import Settings
+from tests.worker.proxy import CuttableProxy
+
+MakeSubmission = Callable[..., Submission]
+Quickly = Callable[..., Any]
+TENANT = "default"
+
+
+@pytest.fixture
+def store(store: VideoStore, card: ModelCard) -> VideoStore:
+    """Knows a model, and has looked."""
+    store.register_card(card)
+    store.fleet()
+    return store
+
+
+@pytest.fixture
+def quickly(settings: Settings, queue: JobQueue, store: VideoStore) -> Quickly:
+    """quickly(ask) runs ask(quick) on a loop and a connection of its own."""
+
+    def run(
+        ask: Callable[[QuickQueue], Awaitable[Any]], *, url: str = str(settings.redis_url), of_queue: JobQueue = queue
+    ) -> Any:
+        async def asked() -> Any:
+            redis = connect_async(url)
+            try:
+                return await ask(QuickQueue(redis, of_queue, store))
+            finally:
+                await redis.aclose()
+
+        return asyncio.run(asked())
+
+    return run
+
+
+def test_a_submission_is_queued_and_replayed_as_the_queue_would(
+    quickly: Quickly, queue: JobQueue, store: VideoStore, submission: MakeSubmission
+) -> None:
+    given = submission("a red ball").model_copy(update={"idempotency_key": "once", "body_fingerprint": "same"})
+    first: Submitted = quickly(lambda quick: quick.submit(given, fleet=store.last_fleet))
+    again: Submitted = quickly(lambda quick: quick.submit(given, fleet=store.last_fleet))
+
+    assert (first.kind, queue.depth()) == (SubmitKind.QUEUED, 1)
+    assert first.record == store.get(first.record.id)
+    assert (again.kind, again.record) == (SubmitKind.REPLAYED, first.record)
+    assert queue.submit(given) == again
+
+
+def test_what_the_queue_refuses_is_left_to_it(
+    quickly: Quickly, redis: Redis, settings: Settings, store: VideoStore, card: ModelCard, submission: MakeSubmission
+) -> None:
+    seen = store.last_fleet
+    full = JobQueue(redis, settings.with_changes(max_queue_depth=1))
+    full.submit(submission("a red ball"))
+    refused = submission("a blue ball")
+    assert quickly(lambda quick: quick.submit(refused, fleet=seen), of_queue=full) is None
+
+    store.register_card(card.model_copy(update={"fingerprint": "f" * 64}))
+    assert quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=seen)) is None
+    assert full.depth() == 1
+
+
+def test_a_look_shows_what_the_store_shows(
+    quickly: Quickly, queue: JobQueue, store: VideoStore, submission: MakeSubmission
+) -> None:
+    video_id = queue.submit(submission("a red ball")).record.id
+    assert quickly(lambda quick: quick.look(video_id, tenant=TENANT)) == (store.get(video_id), store.fleet())
+    with pytest.raises(VideoNotFound):
+        quickly(lambda quick: quick.look(video_id, tenant="somebody else"))
+
+
+def test_a_look_learns_of_another_fleet(
+    quickly: Quickly, queue: JobQueue, store: VideoStore, redis: Redis, card: ModelCard, submission: MakeSubmission
+) -> None:
+    video_id = queue.submit(submission("a red ball")).record.id
+    VideoStore(redis).register_card(card.model_copy(update={"id": "another", "aliases": ()}))
+    _, fleet = quickly(lambda quick: quick.look(video_id, tenant=TENANT))
+    assert fleet == store.last_fleet
+    assert {known.id for known in fleet.cards} == {card.id, "another"}
+
+
+def test_a_server_that_forgot_its_scripts_is_told_them(
+    quickly: Quickly, queue: JobQueue, store: VideoStore, redis: Redis, submission: MakeSubmission
+) -> None:
+    redis.script_flush()
+    made: Submitted = quickly(lambda quick: quick.submit(submission("a red ball"), fleet=store.last_fleet))
+    redis.script_flush()
+    record, _ = quickly(lambda quick: quick.look(made.record.id, tenant=TENANT))
+    assert record == made.record
+
+
+def test_a_queue_that_does_not_answer_is_told_as_such(
+    quickly: Quickly, settings: Settings, queue: JobQueue, store: VideoStore, submission: MakeSubmission
+) -> None:
+    video_id = queue.submit(submission("a red ball")).record.id
+    redis_url = str(settings.redis_url)
+    place = urlsplit(redis_url)
+    with CuttableProxy(redis_url) as proxy:
+        proxied = place._replace(netloc=f":{place.password}@127.0.0.1:{proxy.port}").geturl()
+        proxy.cut()
+        with pytest.raises(QueueUnavailable):
+            quickly(lambda quick: quick.look(video_id, tenant=TENANT), url=proxied)
+        with pytest.raises(QueueUnavailable):
+            quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=store.last_fleet), url=proxied)
+    assert queue.depth() == 1
