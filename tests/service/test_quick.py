@@ -13,6 +13,7 @@ from service.jobs.card import ModelCard
 from service.jobs.connection import connect_async
 from service.jobs.queue import JobQueue
 from service.jobs.quick import QuickQueue
+from service.jobs.record import new_job_id, new_video_id
 from service.jobs.store import VideoStore
 from service.jobs.submission import Submission, SubmitKind, Submitted
 from service.settings import Settings
@@ -55,12 +56,13 @@ def test_a_submission_is_queued_and_replayed_as_the_queue_would(
 ) -> None:
     given = submission("a red ball").model_copy(update={"idempotency_key": "once", "body_fingerprint": "same"})
     first: Submitted = quickly(lambda quick: quick.submit(given, fleet=store.last_fleet))
-    again: Submitted = quickly(lambda quick: quick.submit(given, fleet=store.last_fleet))
+    other = given.model_copy(update={"video_id": new_video_id(), "job_id": new_job_id()})
+    again: Submitted = quickly(lambda quick: quick.submit(other, fleet=store.last_fleet))
 
     assert (first.kind, queue.depth()) == (SubmitKind.QUEUED, 1)
     assert first.record == store.get(first.record.id)
     assert (again.kind, again.record) == (SubmitKind.REPLAYED, first.record)
-    assert queue.submit(given) == again
+    assert queue.submit(other) == again
 
 
 def test_what_the_queue_refuses_is_left_to_it(
@@ -72,7 +74,7 @@ def test_what_the_queue_refuses_is_left_to_it(
     refused = submission("a blue ball")
     assert quickly(lambda quick: quick.submit(refused, fleet=seen), of_queue=full) is None
 
-    store.register_card(card.model_copy(update={"fingerprint": "f" * 64}))
+    store.register_card(card.model_copy(update={"id": "another", "aliases": ()}))
     assert quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=seen)) is None
     assert full.depth() == 1
 
