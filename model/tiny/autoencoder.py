@@ -1,10 +1,11 @@
 """The causal VAE in training: whole clips in one pass, equal to diffusers' chunk-by-chunk path."""
 
 from types import MethodType
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanRMS_norm
 from torch import Tensor, nn
 
 CONFIG = {
@@ -31,10 +32,12 @@ def new_autoencoder() -> AutoencoderKLWan:
 
 
 def for_training(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Teach the vae's resamplers to take a whole clip when no feature cache is given."""
+    """Teach the vae's resamplers to take a whole clip when no feature cache is given, and its norms to be quick."""
     for module in vae.modules():
         if isinstance(module, WanResample):
             module.forward = MethodType(_resample, module)
+        elif isinstance(module, WanRMS_norm):
+            module.forward = MethodType(_normalise, module)
     return vae
 
 
@@ -89,3 +92,47 @@ def _resample(self: WanResample, x: Tensor, feat_cache: object = None, feat_idx:
     if self.mode == "downsample3d" and f > 1:
         x = torch.cat([x[:, :, :1], self.time_conv(x)], dim=2)
     return x
+
+
+def _normalise(self: WanRMS_norm, x: Tensor) -> Tensor:
+    y: Tensor = _ChannelNorm.apply(x, self.gamma)
+    return y
+
+
+class _ChannelNorm(torch.autograd.Function):
+    """Wan's norm over channels, in float32: every pixel at a root mean square of one, then scaled; x b c ….
+
+    Sums over channels are matrix products with ones: PyTorch's reduction over so few neighbours is slow.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor) -> Tensor:
+        pixels, scale = _pixels(x), gamma.flatten()
+        inverse = (pixels.square().mv(torch.ones_like(scale)) / len(scale)).clamp_min(SMALLEST_SQUARE).rsqrt()
+        ctx.save_for_backward(pixels, scale, inverse)
+        ctx.shape = gamma.shape
+        return _channels(pixels * inverse[:, None] * scale, like=x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        pixels, scale, inverse = ctx.saved_tensors
+        rows = _pixels(gradient)
+        product = rows * pixels
+        # y = gamma x / r, r² = mean(x²): dx = (gamma g - x mean(gamma g x) / r²) / r
+        along = product.mv(scale) * inverse.square() / len(scale)
+        change = torch.addcmul(rows * scale, pixels, along[:, None], value=-1).mul_(inverse[:, None])
+        return _channels(change, like=gradient), (product.t() @ inverse).view(ctx.shape)
+
+
+SMALLEST_SQUARE = 1e-24
+"""Of a pixel's channels: the stock norm's own."""
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """b c … → n c, a view where channels lie side by side."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1]).float()
+
+
+def _channels(pixels: Tensor, *, like: Tensor) -> Tensor:
+    """n c → b c …"""
+    return pixels.view(*like.movedim(1, -1).shape).movedim(-1, 1)

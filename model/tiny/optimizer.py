@@ -1,6 +1,7 @@
 """Muon (Keller Jordan, 2024) for the hidden matrices, AdamW for everything else, one schedule factor for both."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.tiny.precision import PRODUCT_DTYPE
@@ -14,7 +15,9 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 class MuonWithAdamW:
     """Steps both. state_dict / load_state_dict carry the whole of it."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, is_shared: bool = False) -> None:
+        """is_shared: every rank trains this network, with equal gradients: each does its part of the matrices."""
+        self._orthogonalise = _orthogonalise_together if is_shared else _orthogonalise
         hidden, decayed, plain = [], [], []
         for name, p in module.named_parameters():
             if p.dim() == 2 and "blocks." in name:
@@ -45,7 +48,7 @@ class MuonWithAdamW:
             gradient = torch.stack([_gradient(p) for p in parameters])
             momentum = self._momentum[shape]
             momentum.lerp_(gradient, 1 - MOMENTUM)
-            update = _orthogonalise(gradient.lerp(momentum, MOMENTUM))
+            update = self._orthogonalise(gradient.lerp(momentum, MOMENTUM))
             rate = MUON_RATE * factor
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(parameters, update, strict=True):
@@ -61,6 +64,17 @@ class MuonWithAdamW:
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _orthogonalise_together(matrices: Tensor) -> Tensor:
+    """The same on every rank, for the time of a part of them."""
+    num_ranks, rank = dist.get_world_size(), dist.get_rank()
+    if len(matrices) % num_ranks:
+        return _orthogonalise(matrices)
+    own = _orthogonalise(matrices.chunk(num_ranks)[rank]).contiguous()
+    parts = [torch.empty_like(own) for _ in range(num_ranks)]
+    dist.all_gather(parts, own)
+    return torch.cat(parts)
 
 
 def _orthogonalise(matrices: Tensor) -> Tensor:

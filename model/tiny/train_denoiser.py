@@ -108,7 +108,7 @@ def _fit(
 ) -> None:
     reader = _Reader(work)
     parameters = list(transformer.parameters())
-    optimizer = MuonWithAdamW(transformer)
+    optimizer = MuonWithAdamW(transformer, is_shared=is_shared)
     average = MovingAverage(parameters, decay=0.997)
     progress = Progress(work / "progress" / f"{name}.pt")
     # Ranks that share a network hold the same state: one of them keeps it for both.

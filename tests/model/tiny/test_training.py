@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 from torch import Tensor
 
 from model.tiny.autoencoder import decode, encode, for_training, new_autoencoder
 from model.tiny.captions import BLANK, Caption
 from model.tiny.denoiser import TEXT_TOKENS, new_denoiser, pad_bias, set_pad_bias
 from model.tiny.latents import COLOUR_JITTER, _jitter
-from model.tiny.optimizer import MuonWithAdamW
-from model.tiny.ranks import MovingAverage, Progress
+from model.tiny.optimizer import MuonWithAdamW, _orthogonalise, _orthogonalise_together
+from model.tiny.ranks import NUM_RANKS, MovingAverage, Progress, run_ranks
 from model.tiny.render import render
 from model.tiny.train import STAGES
 from model.tiny.train_denoiser import sample_sigmas
@@ -40,6 +41,36 @@ def test_a_whole_clip_in_one_pass_equals_the_chunked_autoencoder() -> None:
     torch.testing.assert_close(encode(vae, clip)[0], latents, atol=1e-4, rtol=1e-4)
     # diffusers clamps what it decodes
     torch.testing.assert_close(decode(vae, latents).clamp(-1, 1), plain.decode(latents).sample, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last_3d, torch.contiguous_format])
+def test_the_quick_norm_is_the_stock_one_and_so_are_its_gradients(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    quick, stock = (WanRMS_norm(10, images=False) for _ in range(2))
+    with torch.no_grad():
+        quick.gamma.normal_()
+        stock.gamma.copy_(quick.gamma)
+    for_training(torch.nn.ModuleList([quick]))  # type: ignore[arg-type]  # it looks at the modules inside
+    clip, weights = torch.randn(2, 10, 3, 4, 4).contiguous(memory_format=memory_format), torch.randn(2, 10, 3, 4, 4)
+    outcomes = []
+    for norm in (quick, stock):
+        x = clip.clone().requires_grad_()
+        (norm(x) * weights).sum().backward()
+        outcomes.append((norm(clip), x.grad, norm.gamma.grad))
+    for own, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+
+
+def _orthogonalise_on_a_rank(rank: int, folder: str) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(4, 8, 16)
+    torch.save((_orthogonalise_together(matrices), _orthogonalise(matrices)), Path(folder) / f"{rank}.pt")
+
+
+def test_ranks_that_share_a_network_share_muons_work(tmp_path: Path) -> None:
+    run_ranks(_orthogonalise_on_a_rank, str(tmp_path))
+    outcomes = [torch.load(tmp_path / f"{rank}.pt") for rank in range(NUM_RANKS)]
+    assert all(torch.equal(*outcome) for outcome in outcomes)
 
 
 @torch.no_grad()
