@@ -108,7 +108,8 @@ class _ChannelNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor) -> Tensor:
         pixels, scale = _pixels(x), gamma.flatten()
-        inverse = (pixels.square().mv(torch.ones_like(scale)) / len(scale)).clamp_min(SMALLEST_SQUARE).rsqrt()
+        squares = pixels.square().mv(torch.ones_like(scale)).clamp_min(SMALLEST_SQUARE)
+        inverse = (squares / len(scale)).rsqrt()
         ctx.save_for_backward(pixels, scale, inverse)
         ctx.shape = gamma.shape
         return _channels(pixels * inverse[:, None] * scale, like=x)
@@ -125,7 +126,7 @@ class _ChannelNorm(torch.autograd.Function):
 
 
 SMALLEST_SQUARE = 1e-24
-"""Of a pixel's channels: the stock norm's own."""
+"""Of a pixel's channels, summed up: the stock norm's own."""
 
 
 def _pixels(x: Tensor) -> Tensor:

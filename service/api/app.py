@@ -211,9 +211,11 @@ def _lifespan(
                     yield
             finally:
                 listener.cancel()
-                with suppress(asyncio.CancelledError):
-                    await listener
-                await async_redis.aclose()
+                try:
+                    with suppress(asyncio.CancelledError):
+                        await listener
+                finally:
+                    await async_redis.aclose()
 
     return opened
 

@@ -1,5 +1,6 @@
 """From a POST to a queued video: made what a model can make, moderated, submitted. Knows no HTTP."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -90,19 +91,26 @@ async def accept_soon(gateway: Gateway, order: Order) -> Accepted:
 
 
 async def _accepted_at_once(gateway: Gateway, order: Order) -> Accepted | None:
-    """None where something must be looked up or read first, and of all that is refused: accept() says why."""
+    """None where something must be looked up or read first, and of what no model takes: accept() says why."""
     fleet, asked = gateway.store.last_fleet, order.asked
-    if fleet is None or asked.extend_prompt or not gateway.queue.is_ready():
+    if fleet is None or asked.extend_prompt:
         return None
     try:
         card, resolved = _resolved(gateway, order, fleet)
         request = resolved.request
-        if not gateway.filter.knows(request.prompt, request.negative_prompt):
-            return None
-        verdict = gateway.filter.check(request.prompt, request.negative_prompt, order.tenant.moderation)
+        verdict = gateway.filter.check_remembered(request.prompt, request.negative_prompt, order.tenant.moderation)
     except ServiceError:
         return None
-    submitted = await gateway.quick.submit(_submission(order, resolved, card, verdict), fleet=fleet)
+    if verdict is None:
+        return None
+    try:
+        submitted = await gateway.quick.submit(_submission(order, resolved, card, verdict), fleet=fleet)
+    except FleetChanged:
+        return None
+    except asyncio.CancelledError:
+        # The gateway ends, and the queue may have it: the audit log names what to look for.
+        note_target("video_id", order.video_id)
+        raise
     return None if submitted is None else Accepted(submitted, resolved, fleet, verdict)
 
 

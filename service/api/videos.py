@@ -1,10 +1,12 @@
 """/videos: submit, look at, list, cancel, delete."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from service.api.auth import WithCreator, WithReader
 from service.api.bodies import Fields, read_fields
@@ -30,10 +32,14 @@ from service.jobs.fleet import Fleet
 from service.jobs.record import Parent, State, VideoRecord, Webhook
 from service.jobs.request import RequestedVideo, RequestedWebhook, parse, parse_remix
 from service.jobs.submission import SubmitKind
+from service.tenants import Tenant
 from service.webhooks.secret import checked_secret, new_secret
 
 POLL_AFTER_MS = 1000
 """For the openai SDK, which keeps the interval of its first look, where nothing is known yet."""
+
+SMALL_BODY_BYTES = 16 * 1024
+"""Longer ones are worked through on a thread, beside the event loop."""
 
 SHORTEST_POLL_MS, LONGEST_POLL_MS = 500, 5000
 POLLS_PER_VIDEO = 20
@@ -85,16 +91,38 @@ async def create_video(
     """
     gateway = gateway_in(request)
     with counting_refusals(gateway):
-        asked = parse(fields)
-        order = Order(
-            asked,
-            tenant,
-            webhook=webhook_of(gateway, asked.webhook),
-            body_fingerprint=body_fingerprint(fields),
-            idempotency_key=idempotency_key,
-        )
-        accepted = await accept_soon(gateway, order)
-    return _reply(_accepted_video(gateway, order, accepted, base_url=base_url_of(request)))
+        if _is_small(request):
+            order = _order(gateway, tenant, fields, idempotency_key)
+            accepted = await accept_soon(gateway, order)
+        else:
+            order = await run_in_threadpool(_order, gateway, tenant, fields, idempotency_key)
+            accepted = await run_in_threadpool(accept, gateway, order)
+    show = partial(_accepted_video, gateway, order, accepted, base_url=base_url_of(request))
+    return _reply(await _shown(gateway, accepted.submitted.record, show))
+
+
+def _is_small(request: Request) -> bool:
+    """Whether the body is read in a moment, as all that are meant as requests are."""
+    length = request.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= SMALL_BODY_BYTES
+
+
+def _order(gateway: Gateway, tenant: Tenant, fields: Fields, idempotency_key: str | None) -> Order:
+    asked = parse(fields)
+    return Order(
+        asked,
+        tenant,
+        webhook=webhook_of(gateway, asked.webhook),
+        body_fingerprint=body_fingerprint(fields),
+        idempotency_key=idempotency_key,
+    )
+
+
+async def _shown(gateway: Gateway, record: VideoRecord, show: Callable[[], Video]) -> Video:
+    """On a thread where links are presigned: that takes milliseconds, and may ask for new credentials first."""
+    if record.asset is not None and gateway.settings.s3_public_endpoint is not None:
+        return await run_in_threadpool(show)
+    return show()
 
 
 @router.post(
@@ -161,7 +189,8 @@ async def get_video(request: Request, tenant: WithReader, video_id: str) -> Resp
     """Answers 200 for a failed video too: its `error` says why."""
     gateway = gateway_in(request)
     record, fleet = await gateway.quick.look(video_id, tenant=tenant.name)
-    return _reply(public_video(gateway, record, base_url=base_url_of(request), fleet=fleet))
+    show = partial(public_video, gateway, record, base_url=base_url_of(request), fleet=fleet)
+    return _reply(await _shown(gateway, record, show))
 
 
 @router.delete("/{video_id}", responses=problem_docs(401, 403, 404, 503), summary="Delete a video")

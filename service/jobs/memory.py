@@ -37,13 +37,13 @@ class MemoryGauge:
         self._next_look_at = -float("inf")
         self._is_short = False
 
-    def is_fresh(self) -> bool:
-        """Whether is_short() need not ask."""
-        return self._clock() < self._next_look_at
+    def last_answer(self) -> bool | None:
+        """Of is_short(), without asking; None where that would ask now."""
+        return self._is_short if self._clock() < self._next_look_at else None
 
     def is_short(self) -> bool:
         """Whether new work should be refused; never without a maxmemory."""
-        if not self.is_fresh():
+        if self._clock() >= self._next_look_at:
             memory = self._redis.info("memory")
             self._is_short = 0 < memory["maxmemory"] * MAX_USED <= memory["used_memory"]
             self._next_look_at = self._clock() + LOOK_SECONDS

@@ -105,7 +105,12 @@ class JobQueue:
         another one, IdempotencyMismatch, ReplayedVideoDeleted, and with Retry-After QueueFull, TenantQueueFull and
         BudgetExceeded.
         """
-        kind, answer, more = self._submit(args=self.words_of(submission, fleet=fleet))
+        words = self.words_of(submission, fleet=fleet, is_memory_short=self._memory.is_short())
+        return self.outcome(submission, *self._submit(args=words))
+
+    @redis_errors()
+    def outcome(self, submission: Submission, kind: str, answer: str, more: str) -> Submitted:
+        """What scripts/submit.lua says of a submission. Asks Redis of one that has to wait. Raises as submit()."""
         match kind:
             case "fleet_changed":
                 raise FleetChanged
@@ -146,9 +151,9 @@ class JobQueue:
             case _:
                 return submitted(kind, answer, more, submission)
 
-    def words_of(self, submission: Submission, *, fleet: Fleet | None) -> list[Any]:
-        """What scripts/submit.lua takes. Asks Redis how full it is, unless is_ready()."""
-        arguments = self._submit_arguments(submission)
+    def words_of(self, submission: Submission, *, fleet: Fleet | None, is_memory_short: bool) -> list[Any]:
+        """What scripts/submit.lua takes."""
+        arguments = self._submit_arguments(submission) | {"is_memory_short": is_memory_short}
         if fleet is not None:
             arguments["fleet"] = fleet.digest
         job_fields = self._job_fields(submission) | {
@@ -161,9 +166,9 @@ class JobQueue:
             *chain.from_iterable(job_fields.items()),
         ]
 
-    def is_ready(self) -> bool:
-        """Whether words_of() needs no answer from Redis."""
-        return self._memory.is_fresh()
+    def is_memory_short(self) -> bool | None:
+        """As Redis said within the last second; None where it must be asked again."""
+        return self._memory.last_answer()
 
     @redis_errors()
     def claim(
@@ -343,7 +348,6 @@ class JobQueue:
             "priority": submission.priority,
             "cost": _cost_of(submission),
             "max_depth": self._settings.max_queue_depth,
-            "is_memory_short": self._memory.is_short(),
             "retention": self._settings.retention_seconds,
         }
         if submission.uses_cache:

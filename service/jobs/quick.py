@@ -26,13 +26,17 @@ class QuickQueue:
         self._look = load_async_script(redis, "look")
 
     async def submit(self, submission: Submission, *, fleet: Fleet) -> Submitted | None:
-        """As JobQueue.submit(), but None where the queue did not take it: that tells why. Asks nothing of it twice.
-
-        Raises QueueUnavailable and its like.
-        """
+        """As JobQueue.submit(), but None, and nothing done, where Redis must first be asked how full it is."""
+        is_memory_short = self._queue.is_memory_short()
+        if is_memory_short is None:
+            return None
+        words = self._queue.words_of(submission, fleet=fleet, is_memory_short=is_memory_short)
         with redis_errors():
-            kind, answer, more = await self._submit(self._queue.words_of(submission, fleet=fleet))
-        return submitted(kind, answer, more, submission) if kind in list(SubmitKind) else None
+            kind, answer, more = await self._submit(words)
+        if kind in list(SubmitKind):
+            return submitted(kind, answer, more, submission)
+        # When to come again is asked of Redis.
+        return await asyncio.to_thread(self._queue.outcome, submission, kind, answer, more)
 
     async def look(self, video_id: str, *, tenant: str) -> tuple[VideoRecord, Fleet | None]:
         """As VideoStore.look()."""

@@ -4,6 +4,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import Protocol
 
 from service.errors import FilterUnavailable, InvalidRequest, ModerationBlocked
 from service.moderation.categories import WORDING
@@ -31,10 +32,6 @@ class PromptFilter:
         self._remembered: OrderedDict[str, Scores] = OrderedDict()
         self._lock = Lock()
 
-    def knows(self, prompt: str, negative_prompt: str) -> bool:
-        """Whether check() need not read: it takes no time then."""
-        return prompt in self._remembered and (not negative_prompt.strip() or negative_prompt in self._remembered)
-
     def scores(self, text: str) -> Scores:
         """Raises FilterUnavailable, and InvalidRequest for what is too long once its ligatures are written out."""
         return self._scores(text, param="input")
@@ -44,20 +41,27 @@ class PromptFilter:
 
         The message names the category, never the word.
         """
-        verdict = self._judge(prompt, policy, param="prompt")
-        if negative_prompt.strip():
-            negative = policy.judge(self._scores(negative_prompt, param="negative_prompt"))
-            if negative.action == "block" and negative.category not in AVOIDABLE:
-                raise _blocked(negative, param="negative_prompt")
-            if negative.action == "review" and negative.category not in AVOIDABLE and verdict == ALLOWED:
-                return negative
-        return verdict
+        return _checked(prompt, negative_prompt, policy, read=self._scores)
 
-    def _judge(self, text: str, policy: Policy, *, param: str) -> Verdict:
-        verdict = policy.judge(self._scores(text, param=param))
-        if verdict.action == "block":
-            raise _blocked(verdict, param=param)
-        return verdict
+    def check_remembered(self, prompt: str, negative_prompt: str, policy: Policy) -> Verdict | None:
+        """As check() where nothing has to be read, which takes time; else None."""
+        try:
+            return _checked(prompt, negative_prompt, policy, read=self._remembered_scores)
+        except _NotRemembered:
+            return None
+
+    def _remembered_scores(self, text: str, *, param: str) -> Scores:
+        scores = self._recall(text)
+        if scores is None:
+            raise _NotRemembered(param)
+        return scores
+
+    def _recall(self, text: str) -> Scores | None:
+        with self._lock:
+            scores = self._remembered.get(text)
+            if scores is not None:
+                self._remembered.move_to_end(text)
+            return scores
 
     def _scores(self, text: str, *, param: str) -> Scores:
         # Only a long text can be too long when written out.
@@ -66,10 +70,9 @@ class PromptFilter:
                 f"{param} is longer than {LONGEST_WRITTEN_OUT} characters once its ligatures are written out.",
                 param=param,
             )
-        with self._lock:
-            if text in self._remembered:
-                self._remembered.move_to_end(text)
-                return self._remembered[text]
+        remembered = self._recall(text)
+        if remembered is not None:
+            return remembered
         try:
             scores = self._score(text)
         except FilterUnavailable:
@@ -81,6 +84,27 @@ class PromptFilter:
             if len(self._remembered) > REMEMBERED_TEXTS:
                 self._remembered.popitem(last=False)
         return scores
+
+
+class _NotRemembered(Exception):
+    pass
+
+
+class _Read(Protocol):
+    def __call__(self, text: str, *, param: str) -> Scores: ...
+
+
+def _checked(prompt: str, negative_prompt: str, policy: Policy, *, read: _Read) -> Verdict:
+    verdict = policy.judge(read(prompt, param="prompt"))
+    if verdict.action == "block":
+        raise _blocked(verdict, param="prompt")
+    if negative_prompt.strip():
+        negative = policy.judge(read(negative_prompt, param="negative_prompt"))
+        if negative.action == "block" and negative.category not in AVOIDABLE:
+            raise _blocked(negative, param="negative_prompt")
+        if negative.action == "review" and negative.category not in AVOIDABLE and verdict == ALLOWED:
+            return negative
+    return verdict
 
 
 def _blocked(verdict: Verdict, *, param: str) -> ModerationBlocked:

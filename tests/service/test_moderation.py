@@ -266,12 +266,19 @@ def test_no_prompt_that_measures_the_filter_went_into_it() -> None:
     assert measuring.isdisjoint(learnt | listed)
 
 
-def test_a_filter_knows_what_it_has_read() -> None:
-    prompt_filter = PromptFilter(lambda text: scores())
-    assert not prompt_filter.knows("a red ball", " ")
-    prompt_filter.check("a red ball", " ", Policy())
-    assert prompt_filter.knows("a red ball", " ")
-    assert not prompt_filter.knows("a red ball", "blurry")
+def test_what_was_read_is_judged_without_reading() -> None:
+    prompt_filter = PromptFilter(lambda text: scores(hate=1.0) if "hate" in text else scores())
+
+    def judged(prompt: str, negative_prompt: str = "") -> Verdict | None:
+        return prompt_filter.check_remembered(prompt, negative_prompt, Policy())
+
+    assert judged("a red ball") is None
+    assert prompt_filter.check("a red ball", " ", Policy()) == judged("a red ball", " ") == ALLOWED
+    assert judged("a red ball", "blurry") is None
+    with pytest.raises(ModerationBlocked):
+        prompt_filter.check("hate", "", Policy())
+    with pytest.raises(ModerationBlocked):
+        judged("hate")
     for number in range(REMEMBERED_TEXTS):
         prompt_filter.check(f"ball {number}", "", Policy())
-    assert not prompt_filter.knows("a red ball", "")
+    assert judged("a red ball") is None

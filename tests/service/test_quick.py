@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from service.errors import QueueUnavailable, VideoNotFound
+from service.errors import QueueFull, QueueUnavailable, VideoNotFound
 from service.jobs.card import ModelCard
 from service.jobs.connection import connect_async
+from service.jobs.fleet import FleetChanged
+from service.jobs.memory import MemoryGauge
 from service.jobs.queue import JobQueue
 from service.jobs.quick import QuickQueue
 from service.jobs.record import new_job_id, new_video_id
@@ -30,6 +32,14 @@ def store(store: VideoStore, card: ModelCard) -> VideoStore:
     store.register_card(card)
     store.fleet()
     return store
+
+
+@pytest.fixture
+def queue(queue: JobQueue) -> JobQueue:
+    """Has asked Redis how full it is, on a clock that stands."""
+    queue._memory = MemoryGauge(queue._redis, clock=lambda: 0.0)
+    queue._memory.is_short()
+    return queue
 
 
 @pytest.fixture
@@ -65,18 +75,32 @@ def test_a_submission_is_queued_and_replayed_as_the_queue_would(
     assert queue.submit(other) == again
 
 
-def test_what_the_queue_refuses_is_left_to_it(
+def test_what_the_queue_refuses_is_refused_as_the_queue_would(
     quickly: Quickly, redis: Redis, settings: Settings, store: VideoStore, card: ModelCard, submission: MakeSubmission
 ) -> None:
     seen = store.last_fleet
     full = JobQueue(redis, settings.with_changes(max_queue_depth=1))
+    full._memory = MemoryGauge(redis, clock=lambda: 0.0)
     full.submit(submission("a red ball"))
-    refused = submission("a blue ball")
-    assert quickly(lambda quick: quick.submit(refused, fleet=seen), of_queue=full) is None
+    with pytest.raises(QueueFull) as quick_error:
+        quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=seen), of_queue=full)
+    with pytest.raises(QueueFull) as error:
+        full.submit(submission("a blue ball"))
+    assert quick_error.value.message == error.value.message
+    assert quick_error.value.retry_after_seconds == error.value.retry_after_seconds
 
     store.register_card(card.model_copy(update={"id": "another", "aliases": ()}))
-    assert quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=seen)) is None
+    with pytest.raises(FleetChanged):
+        quickly(lambda quick: quick.submit(submission("a blue ball"), fleet=seen))
     assert full.depth() == 1
+
+
+def test_a_queue_that_was_not_asked_how_full_it_is_is_left_to_be_asked(
+    quickly: Quickly, redis: Redis, settings: Settings, store: VideoStore, submission: MakeSubmission
+) -> None:
+    fresh = JobQueue(redis, settings)
+    assert quickly(lambda quick: quick.submit(submission("a red ball"), fleet=store.last_fleet), of_queue=fresh) is None
+    assert fresh.depth() == 0
 
 
 def test_a_look_shows_what_the_store_shows(

@@ -339,3 +339,12 @@ def test_a_prompt_that_was_read_before_is_queued_without_a_thread(
     answer = client.post("/v1/videos", json=asked)
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
     assert queue.depth() == 2
+
+
+def test_a_long_body_is_worked_through_on_a_thread_and_answered_alike(client: httpx.Client) -> None:
+    asked = {"prompt": "a red ball", "seed": 7, **{f"unknown_{number}": "x" * 100 for number in range(400)}}
+    answer = client.post("/v1/videos", json=asked)
+    assert answer.status_code == 200
+    assert len(answer.json()["ignored"]) == 400
+    refused = client.post("/v1/videos", json={**asked, "prompt": ""})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt")
