@@ -8,13 +8,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,9 @@ from service.errors import BodyTooLarge, InvalidRequest
 Fields = dict[str, Any]
 
 MAX_BODY_BYTES = 1024 * 1024
+SMALL_BODY_BYTES = 16 * 1024
+"""Longer ones are worked through on a thread, beside the event loop."""
+
 MAX_MULTIPART_BYTES = 16 * 1024 * 1024
 """Enough for the picture of an image-to-video request to arrive, so that its refusal can say why."""
 
@@ -49,19 +53,26 @@ async def read_fields(request: Request) -> Fields:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     match kind:
         case "application/json":
-            fields = parse_json(await _read(request, limit=MAX_BODY_BYTES))
+            return await _read_by(parse_json, request)
         case "application/x-www-form-urlencoded":
-            fields = parse_urlencoded(await _read(request, limit=MAX_BODY_BYTES))
+            return await _read_by(parse_urlencoded, request)
         case "multipart/form-data":
             stream = limited(request, limit=MAX_MULTIPART_BYTES)
-            fields = nested(await _multipart_pairs(request.headers, stream))
+            return legal(nested(await _multipart_pairs(request.headers, stream)))
         case _:
             raise InvalidRequest(
                 f"Content-Type {kind or '(none)'} is not understood: send application/json, multipart/form-data "
                 "or application/x-www-form-urlencoded.",
                 param="Content-Type",
             )
-    return legal(fields)
+
+
+async def _read_by(parse: Callable[[bytes], Fields], request: Request) -> Fields:
+    body = await _read(request, limit=MAX_BODY_BYTES)
+    if len(body) <= SMALL_BODY_BYTES:
+        return legal(parse(body))
+    # A megabyte of small fields takes a good part of a second: nobody else should wait for it.
+    return await run_in_threadpool(lambda: legal(parse(body)))
 
 
 async def read_fields_if_any(request: Request) -> Fields:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.api.auth import WithCreator, WithReader
-from service.api.bodies import Fields, read_fields
+from service.api.bodies import SMALL_BODY_BYTES, Fields, read_fields
 from service.api.body_docs import body_docs
 from service.api.deps import Gateway, WithGateway, base_url_of, gateway_in
 from service.api.orders import Accepted, Order, accept, accept_soon, counting_refusals
@@ -37,9 +37,6 @@ from service.webhooks.secret import checked_secret, new_secret
 
 POLL_AFTER_MS = 1000
 """For the openai SDK, which keeps the interval of its first look, where nothing is known yet."""
-
-SMALL_BODY_BYTES = 16 * 1024
-"""Longer ones are worked through on a thread, beside the event loop."""
 
 SHORTEST_POLL_MS, LONGEST_POLL_MS = 500, 5000
 POLLS_PER_VIDEO = 20
