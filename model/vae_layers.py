@@ -5,7 +5,12 @@ video's is not, and sums squares over channels fastest where those lie side by s
 """
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d, WanRMS_norm
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanCausalConv3d,
+    WanDecoder3d,
+    WanRMS_norm,
+    WanUpsample,
+)
 from torch.nn import functional as F
 
 SMALLEST_LENGTH = 1e-12
@@ -26,6 +31,11 @@ def use_own_layers(decoder: WanDecoder3d) -> None:
                 _lay_channels_side_by_side(module.weight, torch.channels_last)
             case WanRMS_norm():
                 module.__class__ = ChannelNorm
+            case torch.nn.SiLU():
+                # Of a norm's outcome, which nobody else reads.
+                module.inplace = True
+            case WanUpsample():
+                module.__class__ = Upsample
 
 
 class CausalConvolution(WanCausalConv3d):
@@ -49,6 +59,13 @@ class ChannelNorm(WanRMS_norm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(SMALLEST_LENGTH)
         return (x * (self.scale / length)).mul_(self.gamma)
+
+
+class Upsample(WanUpsample):
+    """Lays channels side by side before it, where frames were parted: after it there are four times as many pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
 def _lay_channels_side_by_side(weight: torch.Tensor, memory_format: torch.memory_format) -> None:
