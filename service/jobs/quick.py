@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 from service.jobs.connection import redis_errors
 from service.jobs.fleet import NO_FLEET, Fleet
 from service.jobs.lua import load_async_script
-from service.jobs.queue import JobQueue, submitted
+from service.jobs.queue import JobQueue
 from service.jobs.record import VideoRecord
 from service.jobs.store import VideoStore, record_of
 from service.jobs.submission import Submission, SubmitKind, Submitted
+from service.jobs.submit import submitted
 
 
 class QuickQueue:
@@ -30,13 +31,17 @@ class QuickQueue:
         is_memory_short = self._queue.is_memory_short()
         if is_memory_short is None:
             return None
-        words = self._queue.words_of(submission, fleet=fleet, is_memory_short=is_memory_short)
+        words = self._queue.submitter.words_of(submission, fleet=fleet, is_memory_short=is_memory_short)
         with redis_errors():
             kind, answer, more = await self._submit(words)
         if kind in list(SubmitKind):
             return submitted(kind, answer, more, submission)
         # When to come again is asked of Redis.
-        return await asyncio.to_thread(self._queue.outcome, submission, kind, answer, more)
+        return await asyncio.to_thread(self._outcome, submission, kind, answer, more)
+
+    @redis_errors()
+    def _outcome(self, submission: Submission, kind: str, answer: str, more: str) -> Submitted:
+        return self._queue.submitter.outcome(submission, kind, answer, more)
 
     async def look(self, video_id: str, *, tenant: str) -> tuple[VideoRecord, Fleet | None]:
         """As VideoStore.look()."""

@@ -14,10 +14,11 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 
 from service.jobs.connection import connect_bytes
 from service.jobs.execution import Claim, Outcome
-from service.jobs.queue import TASK, JobQueue
+from service.jobs.queue import JobQueue
 from service.jobs.record import new_execution_id
 from service.jobs.store import VideoStore
 from service.jobs.submission import Submission
+from service.jobs.submit import TASK
 from service.settings import Settings
 from tests.conftest import FINGERPRINT
 from tests.service.claims import events, lapse
