@@ -50,15 +50,40 @@ def signed_distance(shape: str, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     return ((along - tip * radius) * edge[1] - aside * edge[0]) / length
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a clip that is rendered: `side` pixels of `num_frames` frames."""
+
+    num_frames: int = NUM_FRAMES
+    side: int = SIDE_PIXELS
+    frame: int = 0
+    row: int = 0
+    column: int = 0
+
+    def shows(self, path: Path) -> bool:
+        """Does a shape on the path reach in, half of its radius or more, in any frame?"""
+        for x, y, radius in self.places(path):
+            aside = x - min(max(x, self.column), self.column + self.side)
+            above = y - min(max(y, self.row), self.row + self.side)
+            if math.hypot(aside, above) <= radius / 2:
+                return True
+        return False
+
+    def places(self, path: Path) -> list[tuple[float, float, float]]:
+        """The shape's centre and radius in each frame, in pixels."""
+        return [path.at(f / (NUM_FRAMES - 1)) for f in range(self.frame, self.frame + self.num_frames)]
+
+
 @torch.no_grad()
-def render(scenes: Sequence[Scene], paths: Sequence[Path]) -> Tensor:
-    """Clips in [-1, 1]  # b 3 f h w"""
+def render(scenes: Sequence[Scene], paths: Sequence[Path], windows: Sequence[Window] | None = None) -> Tensor:
+    """Clips in [-1, 1], whole ones or windows of one size  # b 3 f h w"""
+    windows = windows or [Window()] * len(scenes)
     axis = torch.arange(SIDE_PIXELS) + 0.5
-    clips = torch.empty(len(scenes), 3, NUM_FRAMES, SIDE_PIXELS, SIDE_PIXELS)
-    for clip, scene, path in zip(clips, scenes, paths, strict=True):
-        places = torch.tensor([path.at(f / (NUM_FRAMES - 1)) for f in range(NUM_FRAMES)])
-        x, y, radius = (places[:, i, None, None] for i in range(3))
-        distance = signed_distance(scene.shape, axis - x, y - axis[:, None], radius)
+    clips = torch.empty(len(scenes), 3, windows[0].num_frames, windows[0].side, windows[0].side)
+    for clip, scene, path, window in zip(clips, scenes, paths, windows, strict=True):
+        x, y, radius = torch.tensor(window.places(path)).unsqueeze(-1).unsqueeze(-1).unbind(1)
+        rows, columns = (axis[start : start + window.side] for start in (window.row, window.column))
+        distance = signed_distance(scene.shape, columns - x, y - rows[:, None], radius)
         alpha = (0.5 - distance / EDGE_PIXELS).clamp(0, 1)
         background, colour = (
             torch.tensor(PALETTE[c])[:, None, None, None] / 127.5 - 1 for c in (scene.background, scene.colour)

@@ -14,8 +14,9 @@ from model.tiny.autoencoder import decode, encode, new_autoencoder
 from model.tiny.plan import Plan, VaePhase
 from model.tiny.precision import autocast
 from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
-from model.tiny.render import render
+from model.tiny.render import Window, render
 from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_training_scene
+from model.tiny.world import Path as ShapePath
 
 LEARNING_RATE = 1e-3
 KL_WEIGHT = 2e-3
@@ -110,26 +111,20 @@ def _phase(step: int, plan: Plan) -> VaePhase:
 
 def _crops(phase: VaePhase, rng: random.Random) -> Tensor:
     """Training clips of the phase's size, most of them with part of the shape in view  # b 3 f h w"""
-    clips = _whole_clips(phase.batch_size, rng)
-    if phase.side < SIDE_PIXELS:
-        clips = torch.stack([_crop(clip, phase, rng) for clip in clips])
+    scenes = [draw_training_scene(rng, star_share=STAR_SHARE) for _ in range(phase.batch_size)]
+    paths = [draw_path(scene, rng) for scene in scenes]
+    clips = render(scenes, paths, [_window(phase, path, rng) for path in paths])
     return clips.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _whole_clips(count: int, rng: random.Random) -> Tensor:
-    scenes = [draw_training_scene(rng, star_share=STAR_SHARE) for _ in range(count)]
-    clips = render(scenes, [draw_path(scene, rng) for scene in scenes])
-    return clips.contiguous(memory_format=torch.channels_last_3d)
-
-
-def _crop(clip: Tensor, phase: VaePhase, rng: random.Random) -> Tensor:
+def _window(phase: VaePhase, path: ShapePath, rng: random.Random) -> Window:
     for _ in range(20):
-        f = rng.randint(0, NUM_FRAMES - phase.num_frames)
-        y, x = (rng.randint(0, SIDE_PIXELS - phase.side) for _ in range(2))
-        crop = clip[:, f : f + phase.num_frames, y : y + phase.side, x : x + phase.side]
-        if float(crop[:, 0].std(dim=(1, 2)).max()) > 0.1 or rng.random() < 0.1:
+        frame = rng.randint(0, NUM_FRAMES - phase.num_frames)
+        row, column = (rng.randint(0, SIDE_PIXELS - phase.side) for _ in range(2))
+        window = Window(phase.num_frames, phase.side, frame, row, column)
+        if window.shows(path) or rng.random() < 0.1:
             break
-    return crop
+    return window
 
 
 def _edges(clips: Tensor) -> Tensor:
