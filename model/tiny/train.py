@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from model.tiny.export import export
 from model.tiny.latents import encode_latents
 from model.tiny.plan import FULL, SHORT, Plan
+from model.tiny.stopwatch import Stopwatch
 from model.tiny.tokenizer import train_tokenizer
 from model.tiny.train_denoiser import train_experts, train_shared
 from model.tiny.train_text import train_text_encoder
@@ -48,11 +48,10 @@ def _run(work: Path, name: str, stage: Stage, plan: str) -> None:
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: starts", flush=True)
-    began = time.monotonic()
-    stage(work, PLANS[plan])
-    seconds = time.monotonic() - began
-    marker.write_text(json.dumps({"plan": plan, "seconds": round(seconds)}))
-    print(f"{name}: {seconds:.0f} s", flush=True)
+    with Stopwatch(marker.with_suffix(".seconds")) as watch:
+        stage(work, PLANS[plan])
+    marker.write_text(json.dumps({"plan": plan, "seconds": round(watch.seconds)}))
+    print(f"{name}: {watch.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
