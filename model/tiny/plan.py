@@ -20,6 +20,8 @@ class Plan:
     """Optimizer steps a stage, and clips to encode."""
 
     text_steps: int
+    needed_reading: float
+    """Share of held-out captions in which the text encoder must read an attribute rightly; else training ends there."""
     vae_phases: tuple[VaePhase, ...]
     num_clips: int
     shared_steps: int
@@ -31,7 +33,8 @@ class Plan:
 
 
 FULL = Plan(
-    text_steps=3500,
+    text_steps=6500,
+    needed_reading=0.98,
     vae_phases=(
         VaePhase(1200, 32, 1, 32),
         VaePhase(2400, 6, 9, 32),
@@ -43,6 +46,7 @@ FULL = Plan(
 )
 SHORT = Plan(
     text_steps=2,
+    needed_reading=0.0,
     vae_phases=(VaePhase(2, 4, 1, 32), VaePhase(2, 1, 9, 32), VaePhase(1, 1, NUM_FRAMES, SIDE_PIXELS)),
     num_clips=16,
     shared_steps=2,

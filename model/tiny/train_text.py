@@ -30,8 +30,12 @@ CODE_LENGTH = 1.5
 
 
 def train_text_encoder(work: Path, plan: Plan) -> None:
-    """Write work/text_encoder. Needs work/tokenizer."""
+    """Write work/text_encoder. Needs work/tokenizer. Raises RuntimeError if it reads less than the plan needs."""
     run_ranks(_train, str(work), plan.text_steps)
+    tokenizer = T5TokenizerFast.from_pretrained(work / "tokenizer")
+    check_reading(
+        reading_accuracy(UMT5EncoderModel.from_pretrained(work / "text_encoder").eval(), tokenizer), plan.needed_reading
+    )
 
 
 def _train(rank: int, work_dir: str, num_steps: int) -> None:
@@ -59,7 +63,16 @@ def _train(rank: int, work_dir: str, num_steps: int) -> None:
             print(f"text step {step + 1}/{num_steps} loss {float(loss.detach()):.4f} {seconds:.3f} s/step", flush=True)
     if rank == 0:
         encoder.save_pretrained(work / "text_encoder")
-        print("text held-out", reading_accuracy(encoder, tokenizer), flush=True)
+
+
+def check_reading(accuracy: Mapping[str, float], needed: float) -> None:
+    """Print the held-out accuracy. Raises RuntimeError below `needed`: no denoiser draws what its reader can't tell."""
+    print("text held-out", *(f"{attribute} {100 * share:.1f} %" for attribute, share in accuracy.items()), flush=True)
+    if weak := [attribute for attribute, share in accuracy.items() if share < needed]:
+        raise RuntimeError(
+            f"The text encoder reads {', '.join(weak)} rightly in less than {100 * needed:.0f} % of held-out captions. "
+            "Raise text_steps in model/tiny/plan.py and run `make train-embedded` again; the earlier stages stay."
+        )
 
 
 def reader_codes() -> Mapping[str, Tensor]:

@@ -18,6 +18,7 @@ from model.errors import CheckpointError
 from model.fingerprint import fingerprint
 from model.folder import embedded_path, open_folder
 from model.loader import choose_device, choose_dtype, load_parts
+from model.tiny.export import REVISION
 from tests.model.oracle import our_latents
 
 NEEDED_FILES = [
@@ -243,7 +244,7 @@ def test_revision_in_wanserve_json_comes_first_and_changes_no_fingerprint(checkp
 
     after = read_card(open_folder(checkpoint_copy))
 
-    assert (before.revision, after.revision) == ("1", "2026-11")
+    assert (before.revision, after.revision) == (REVISION, "2026-11")
     assert before.fingerprint == after.fingerprint
 
 

@@ -16,11 +16,12 @@ from model.tiny.captions import BLANK, Caption
 from model.tiny.denoiser import TEXT_TOKENS, new_denoiser, pad_bias, set_pad_bias
 from model.tiny.latents import COLOUR_JITTER, _jitter
 from model.tiny.optimizer import MuonWithAdamW, _orthogonalise, _orthogonalise_together
+from model.tiny.plan import FULL
 from model.tiny.ranks import NUM_RANKS, MovingAverage, Progress, run_ranks
 from model.tiny.render import render
 from model.tiny.train import STAGES
 from model.tiny.train_denoiser import sample_sigmas
-from model.tiny.train_text import caption_code, reader_codes
+from model.tiny.train_text import caption_code, check_reading, reader_codes
 from model.tiny.world import ATTRIBUTES, draw_path, draw_scene
 
 
@@ -113,6 +114,13 @@ def test_a_prompt_that_says_nothing_has_a_code_of_its_own_and_only_a_blank_one_h
     assert float(strange.norm()) == pytest.approx(1.5)
     assert all(float((codes[attribute] @ strange).abs().max()) < 1e-5 for attribute in ATTRIBUTES)
     assert not any(caption_code(codes, blank).any() for blank in BLANK)
+
+
+def test_a_text_encoder_that_mistakes_colours_ends_the_training_before_a_denoiser_learns_from_it() -> None:
+    accuracy = {"background": 0.985, "colour": 0.815, "shape": 1.0, "motion": 0.993}
+    with pytest.raises(RuntimeError, match=r"reads colour rightly in less than 98 %.*Raise text_steps"):
+        check_reading(accuracy, FULL.needed_reading)
+    check_reading({**accuracy, "colour": 0.98}, FULL.needed_reading)
 
 
 def test_jitter_moves_a_colour_by_no_more_than_it_may() -> None:
