@@ -33,9 +33,8 @@ def train_text_encoder(work: Path, plan: Plan) -> None:
     """Write work/text_encoder. Needs work/tokenizer. Raises RuntimeError if it reads less than the plan needs."""
     run_ranks(_train, str(work), plan.text_steps)
     tokenizer = T5TokenizerFast.from_pretrained(work / "tokenizer")
-    check_reading(
-        reading_accuracy(UMT5EncoderModel.from_pretrained(work / "text_encoder").eval(), tokenizer), plan.needed_reading
-    )
+    encoder = UMT5EncoderModel.from_pretrained(work / "text_encoder").eval()
+    check_reading(reading_accuracy(encoder, tokenizer), plan.needed_reading)
 
 
 def _train(rank: int, work_dir: str, num_steps: int) -> None:
