@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 from unittest.mock import patch
 
@@ -26,6 +25,7 @@ from torch import nn
 from bench.report import Figure, report
 from bench.stock import load_stock, run_stock
 from model import stepper
+from model.decoding import Decode
 from model.engine import Engine
 from model.folder import embedded_path
 from model.linear_layers import use_own_linear_layers
@@ -217,8 +217,7 @@ def step_all(ours: Engine, requests: Sequence[Request]) -> None:
 
 
 def decode_all(ours: Engine, requests: Sequence[Request]) -> None:
-    decodes = [partial(ours.decode, request) for request in requests]
-    for decoded in ours.decode_all(decodes, [request.params for request in requests]):
+    for decoded in ours.decode_all([Decode(request) for request in requests]):
         decoded.result()
 
 

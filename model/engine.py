@@ -13,7 +13,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,43 +23,25 @@ from model import acceleration
 from model.attention import rotary_table
 from model.card import CheckpointCard
 from model.cost import guidance_rows
+from model.decoding import Decode, decode_together, stacks_of
 from model.describe import read_card
-from model.errors import Cancelled, EngineError, InvalidState, OutOfMemory
+from model.errors import EngineError, InvalidState, OutOfMemory
 from model.folder import EMBEDDED, open_folder
-from model.frames import Frames, StageSeconds
+from model.frames import Frames
 from model.loader import Parts, load_parts
-from model.memory import MemoryPlan, check_fits, decode_bytes
+from model.memory import MemoryPlan, check_fits
 from model.params import GenerationParams
 from model.preview import PreviewMap, open_preview
+from model.progress import Progress, ignore_progress, never, stop_if
 from model.prompt_cache import PromptCache
 from model.request import Request, initial_noise
 from model.saved_state import Origin, from_bytes, to_bytes
 from model.schedule import Schedule, make_schedule
 from model.shapes import CheckpointShape
-from model.side_by_side import side_by_side
 from model.stepper import BatchDone, Stepper, out_of_memory, synchronize
 from model.text import clean_prompt, count_tokens, prompt_embeds
 from model.unipc import SolverState, solver_weights
 from model.vae import decode_chunks
-
-SMALL_DECODE_BYTES = 1 << 28
-"""Of a decode that may have another one beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one generation is; reported after the text, every step and every decoded chunk."""
-
-    completed_steps: int
-    num_inference_steps: int
-    completed_frames: int
-    num_frames: int
-
-    @property
-    def fraction(self) -> float:
-        """0..1; decoding counts as one step."""
-        decoded = self.completed_frames / self.num_frames
-        return (self.completed_steps + decoded) / (self.num_inference_steps + 1)
 
 
 class Engine:
@@ -144,24 +125,22 @@ class Engine:
         self,
         params: GenerationParams,
         *,
-        on_progress: Callable[[Progress], None] | None = None,
-        should_cancel: Callable[[], bool] | None = None,
+        on_progress: Callable[[Progress], None] = ignore_progress,
+        should_cancel: Callable[[], bool] = never,
     ) -> Frames:
         """Makes one video. The same parameters give the same pixels.
 
         should_cancel is asked before every step and chunk; True raises Cancelled.
         Raises InvalidParams, OutOfMemory, NotFinite.
         """
-        report = on_progress or _ignore_progress
-        is_cancelled = should_cancel or _never
         request = self.prepare(params)
-        report(_progress(request))
+        on_progress(Progress.of(request))
         while not request.is_denoised:
-            _stop_if(is_cancelled, request)
+            stop_if(should_cancel, request)
             for error in self.step([request]).values():
                 raise error
-            report(_progress(request))
-        return self.decode(request, on_progress=report, should_cancel=is_cancelled)
+            on_progress(Progress.of(request))
+        return self.decode(request, on_progress=on_progress, should_cancel=should_cancel)
 
     def warm_up(self) -> None:
         """Runs every part once, on a small clip: the first request then pays for no lazy initialisation."""
@@ -248,36 +227,22 @@ class Engine:
         self,
         request: Request,
         *,
-        on_progress: Callable[[Progress], None] | None = None,
-        should_cancel: Callable[[], bool] | None = None,
+        on_progress: Callable[[Progress], None] = ignore_progress,
+        should_cancel: Callable[[], bool] = never,
     ) -> Frames:
         """The video of a denoised request. should_cancel: see generate(). Raises OutOfMemory, Cancelled."""
-        report, is_cancelled = on_progress or _ignore_progress, should_cancel or _never
-        started = time.monotonic()
-        chunks: list[NDArray[np.uint8]] = []
-        _stop_if(is_cancelled, request)
-        for chunk in self.decode_chunks(request):
-            chunks.append(chunk)
-            report(_progress(request, completed_frames=sum(len(done) for done in chunks)))
-            _stop_if(is_cancelled, request)
-        seconds = StageSeconds(
-            text=request.text_seconds,
-            denoise=request.denoise_seconds,
-            decode=time.monotonic() - started,
-        )
-        return Frames(pixels=np.concatenate(chunks), fps=request.params.fps, seconds=seconds)
+        [frames] = self.decode_all([Decode(request, on_progress, should_cancel)])
+        return frames.result()
 
-    def decode_all(
-        self, actions: Sequence[Callable[[], Frames]], clips: Sequence[GenerationParams]
-    ) -> list[Future[Frames]]:
-        """Decodes of several requests: on a CPU and where they are small side by side, else one after another.
+    @torch.inference_mode()
+    def decode_all(self, decodes: Sequence[Decode]) -> list[Future[Frames]]:
+        """Every outcome, in order. Each has the pixels of a decode alone; on a CPU small videos go together.
 
-        actions: each calls decode(). clips: what each decodes. What one raises is in its future alone.
+        What a decode raises, OutOfMemory, Cancelled or what its callbacks did, is in its own future alone.
         """
-        is_small = all(decode_bytes(self._shape, clip) <= SMALL_DECODE_BYTES for clip in clips)
-        if len(actions) > 1 and self.device.type == "cpu" and is_small:
-            return side_by_side(actions)
-        return [_done(action) for action in actions]
+        for stack in stacks_of(decodes, shape=self._shape, device=self.device):
+            decode_together(self._parts.vae, stack)
+        return [decode.frames for decode in decodes]
 
     @torch.inference_mode()
     def decode_chunks(self, request: Request) -> Iterator[NDArray[np.uint8]]:
@@ -350,36 +315,5 @@ class Engine:
             raise out_of_memory(params, self.device, e) from e
 
 
-def _done(action: Callable[[], Frames]) -> Future[Frames]:
-    future: Future[Frames] = Future()
-    try:
-        future.set_result(action())
-    except Exception as e:  # noqa: BLE001  whoever asks for the result gets it
-        future.set_exception(e)
-    return future
-
-
 def _is_guided(params: GenerationParams) -> bool:
     return max(guidance_rows(params.guidance_scale), guidance_rows(params.guidance_scale_2)) > 1
-
-
-def _progress(request: Request, *, completed_frames: int = 0) -> Progress:
-    return Progress(
-        completed_steps=request.step,
-        num_inference_steps=request.schedule.num_steps,
-        completed_frames=completed_frames,
-        num_frames=request.params.num_frames,
-    )
-
-
-def _stop_if(is_cancelled: Callable[[], bool], request: Request) -> None:
-    if is_cancelled():
-        raise Cancelled(f"Cancelled after {request.step} of {request.schedule.num_steps} steps.")
-
-
-def _ignore_progress(progress: Progress) -> None:
-    pass
-
-
-def _never() -> bool:
-    return False

@@ -198,7 +198,7 @@ def _load_vae(folder: Path, device: torch.device) -> AutoencoderKLWan:
     # It shows banding and blocks below float32.
     vae = _load(AutoencoderKLWan, folder, torch.float32)
     if device.type == "cpu":
-        use_own_layers(vae.decoder)
+        use_own_layers(vae)
     return vae.to(device)
 
 

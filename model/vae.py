@@ -44,12 +44,21 @@ def decode_chunks(
     state: of a decode that was left; it goes on with the next chunk. Updated with every chunk, by the time that it
     is yielded. Raises ValueError for a state whose last chunk failed.
     """
+    for [chunk] in decode_stack(vae, latents, state):
+        yield chunk
+
+
+def decode_stack(
+    vae: AutoencoderKLWan, latents: torch.Tensor, state: DecodeState | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """The same for several videos at once: latents b c f h w, pixels b f h w 3; state: of all of them."""
     state = DecodeState() if state is None else state
     while state.completed_latent_frames < latents.shape[2]:
         yield _next_chunk(vae, latents, state)
 
 
 def _next_chunk(vae: AutoencoderKLWan, latents: torch.Tensor, state: DecodeState) -> NDArray[np.uint8]:
+    """b f h w 3."""
     frame = state.completed_latent_frames
     # A chunk that fails leaves some convolutions a frame ahead of others: then no memory stays.
     memory, state.memory = _memory_before(vae, state), None
@@ -60,7 +69,7 @@ def _next_chunk(vae: AutoencoderKLWan, latents: torch.Tensor, state: DecodeState
 
 
 def _decode(decoder: WanDecoder3d, hidden: torch.Tensor, memory: FrameMemory) -> torch.Tensor:
-    """One latent frame 1 c 1 h w -> 1 3 f h w; updates the memory.
+    """One latent frame b c 1 h w -> b 3 f h w; updates the memory.
 
     What diffusers' decoder does, but behind the last upsampling in time large frames go on one by one: the largest
     tensors are there, and a quarter of them at a time is less to hold.
@@ -82,7 +91,7 @@ def _finish(
     memory: FrameMemory,
     position: list[int],
 ) -> torch.Tensor:
-    """What is left to do for frames 1 c f h w. position: of their first causal convolution in the memory."""
+    """What is left to do for frames b c f h w. position: of their first causal convolution in the memory."""
     for block in blocks:
         hidden = block(hidden, feat_cache=memory, feat_idx=position)
     hidden = decoder.nonlinearity(decoder.norm_out(hidden))
@@ -136,6 +145,6 @@ def _num_causal_convolutions(decoder: torch.nn.Module) -> int:
 
 
 def _pixels(chunk: torch.Tensor) -> NDArray[np.uint8]:
-    """1 3 f h w in -1..1 -> f h w 3 in 0..255."""
-    levels = (chunk[0].clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
-    return levels.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+    """b 3 f h w in -1..1 -> b f h w 3 in 0..255."""
+    levels = (chunk.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()

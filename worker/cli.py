@@ -17,7 +17,8 @@ from service.request_options import add_request_options, given_fields
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from model.engine import Engine, Progress
+    from model.engine import Engine
+    from model.progress import Progress
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 

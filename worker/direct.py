@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.engine import Engine, Progress
+from model.engine import Engine
+from model.progress import Progress
 from service.jobs.record import VideoRequest, new_asset_id
 from service.jobs.request import parse, resolve
 from service.moderation.filter import PromptFilter

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
+from model.decoding import Decode
 from model.engine import Engine
-from model.engine import Progress as EngineProgress
 from model.errors import InvalidState
-from model.frames import Frames
 from model.params import GenerationParams
+from model.progress import Progress as EngineProgress
 from model.request import Request
 from service.jobs.execution import Progress, Signal
 from service.jobs.record import VideoRequest
@@ -44,7 +44,7 @@ class Generation:
         self._admitted_at = self._saved_at = self._shown_at = self._clock()
         self.held.prompt_tokens = engine.count_tokens(self.params.prompt)
         self.held.prompt_tokens_cut = max(0, self.held.prompt_tokens - engine.max_prompt_tokens)
-        progress = self._progress(completed_frames=0)
+        progress = EngineProgress.of(self.admitted)
         self._first_fraction = progress.fraction
         self.report(progress)
 
@@ -60,7 +60,7 @@ class Generation:
 
     def report_step(self) -> None:
         """After a step that went well."""
-        self.report(self._progress(completed_frames=0))
+        self.report(EngineProgress.of(self.admitted))
 
     def show(self, engine: Engine) -> None:
         """What it is becoming."""
@@ -72,9 +72,9 @@ class Generation:
         """Since it was admitted or shown."""
         return self._clock() - self._shown_at
 
-    def decode(self, engine: Engine, *, shutdown: Shutdown) -> Frames:
-        """At native size. Raises Cancelled when it must end, OutOfMemory."""
-        return engine.decode(self.admitted, on_progress=self.report, should_cancel=lambda: self.must_end(shutdown))
+    def decode(self, shutdown: Shutdown) -> Decode:
+        """At native size; ends with Cancelled when it must end."""
+        return Decode(self.admitted, on_progress=self.report, should_cancel=lambda: self.must_end(shutdown))
 
     def must_end(self, shutdown: Shutdown) -> bool:
         """Nobody wants the job (held.signal says why), or a shutdown leaves too little time for it."""
@@ -114,14 +114,6 @@ class Generation:
         if request.params != self.params:
             raise InvalidState(f"The saved state is not that of {self.held.id}. Start the job again.")
         return request
-
-    def _progress(self, *, completed_frames: int) -> EngineProgress:
-        return EngineProgress(
-            completed_steps=self.admitted.step,
-            num_inference_steps=self.params.num_inference_steps,
-            completed_frames=completed_frames,
-            num_frames=self.params.num_frames,
-        )
 
     def _remaining_seconds(self) -> float:
         """By the pace so far, in whatever company; with nothing done yet it can take any time."""

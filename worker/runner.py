@@ -251,8 +251,7 @@ class JobRunner:
         if not generations:
             return
         started = self._clock()
-        decodes = [partial(each.decode, self._engine, shutdown=self._shutdown) for each in generations]
-        decoded = self._engine.decode_all(decodes, [each.params for each in generations])
+        decoded = self._engine.decode_all([each.decode(self._shutdown) for each in generations])
         self._metrics.engine_seconds.labels("decode").inc(self._clock() - started)
         for generation, frames in zip(generations, decoded, strict=True):
             if self._attempt(generation, partial(self._finish, generation, frames)):

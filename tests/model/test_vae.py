@@ -88,7 +88,7 @@ def test_chunks_equal_the_whole_decode_bit_by_bit(vae, frames):
 @torch.inference_mode()
 def test_not_even_the_rounding_of_floats_differs(vae, monkeypatch, size):
     """Pixels of 256 levels would hide it."""
-    monkeypatch.setattr("model.vae._pixels", lambda chunk: chunk[0].clamp(-1, 1))
+    monkeypatch.setattr("model.vae._pixels", lambda chunk: chunk.clamp(-1, 1))
     latents = random_latents(1, frames=3, size=size)
     std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)

@@ -44,7 +44,8 @@ def generate(engine: Engine, held: HeldJob, shutdown: Shutdown) -> Frames:
             raise Cancelled
         engine.step([generation.admitted])
         generation.report_step()
-    return generation.decode(engine, shutdown=shutdown)
+    [frames] = engine.decode_all([generation.decode(shutdown)])
+    return frames.result()
 
 
 def test_job_gives_the_frames_that_its_parameters_give(engine: Engine, params: GenerationParams) -> None:
