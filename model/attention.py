@@ -58,10 +58,10 @@ class JointSelfAttention(SelfAttention):
 
     def __init__(self, attn: WanAttention) -> None:
         layers, norms = (attn.to_q, attn.to_k, attn.to_v), (attn.norm_q, attn.norm_k)
-        self._weight = _lay_together([layer.weight for layer in layers])
-        self._bias = _lay_together([layer.bias for layer in layers])
-        self._norm_weight = _lay_together([norm.weight for norm in norms]).unflatten(0, (2, -1))
-        self._eps = _eps(attn.norm_q)
+        self._weight = lay_together([layer.weight for layer in layers])
+        self._bias = lay_together([layer.bias for layer in layers])
+        self._norm_weight = lay_together([norm.weight for norm in norms]).unflatten(0, (2, -1))
+        self._eps = norm_eps(attn.norm_q)
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ def join_self_attentions(transformer: WanTransformer3DModel) -> None:
         block.attn1.set_processor(JointSelfAttention(block.attn1))
 
 
-def _lay_together(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+def lay_together(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     """One tensor of them all along their first axis; each becomes a view of its part."""
     joint = torch.cat([parameter.data for parameter in parameters])
     for parameter, part in zip(parameters, joint.split([len(each) for each in parameters]), strict=True):
@@ -119,7 +119,7 @@ def _rotate(features: torch.Tensor, norm: nn.RMSNorm, *, heads: int, rotary: tor
         # By the same name, so that what was normalised does not stay in memory.
         features = norm(features)
         return _product(features.unflatten(2, (heads, -1)), rotary)
-    return _scale_and_rotate(features, norm.weight, _eps(norm), heads=heads, rotary=rotary)
+    return _scale_and_rotate(features, norm.weight, norm_eps(norm), heads=heads, rotary=rotary)
 
 
 def _scale_and_rotate(
@@ -127,17 +127,17 @@ def _scale_and_rotate(
 ) -> torch.Tensor:
     """Normalised over the last axis, b s ... d, then rotated: b s ... heads head_dim."""
     # The table is smaller than the features by the number of heads: scaling it saves a pass over them.
-    scaled = rotary * _inverse_size(features, eps)[..., None]
+    scaled = rotary * inverse_size(features, eps)[..., None]
     return _product((features * weight).unflatten(-1, (heads, -1)), scaled)
 
 
 def _normalise(features: torch.Tensor, norm: nn.RMSNorm) -> torch.Tensor:
     if not _is_slow_at_norms(features):
         return norm(features)
-    return features * _inverse_size(features, _eps(norm)) * norm.weight
+    return features * inverse_size(features, norm_eps(norm)) * norm.weight
 
 
-def _eps(norm: nn.RMSNorm) -> float:
+def norm_eps(norm: nn.RMSNorm) -> float:
     """PyTorch's own where none is given."""
     return torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
 
@@ -147,7 +147,7 @@ def _is_slow_at_norms(features: torch.Tensor) -> bool:
     return features.is_cpu and features.dtype == torch.float32
 
 
-def _inverse_size(features: torch.Tensor, eps: float) -> torch.Tensor:
+def inverse_size(features: torch.Tensor, eps: float) -> torch.Tensor:
     """One over the root mean square of the last axis, b s ... 1."""
     length = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     return torch.addcmul(constant(eps), length, length, value=1 / features.shape[-1]).rsqrt_()

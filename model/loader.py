@@ -23,6 +23,7 @@ from model.memory import RESIDENCIES, MemoryPlan, ResidencyName, gigabytes, plan
 from model.params import GenerationParams
 from model.residency import Residency, make_residency
 from model.shapes import CheckpointShape
+from model.text_projection import join_text_projections
 from model.vae_layers import use_own_layers
 from model.weight_files import Needed, check_weights
 
@@ -100,6 +101,7 @@ def load_parts(
     if target.type == "cpu" and precision == torch.float32:
         for transformer in parts.runnable:
             join_self_attentions(transformer)
+            join_text_projections(transformer)
     return parts
 
 

@@ -64,18 +64,19 @@ def text_keys_values(
     weight = transformer.proj_out.weight
     embeds, bias = _fold_padding([row.to(weight) for row in rows], max_tokens=max_tokens)
     text = transformer.condition_embedder.text_embedder(embeds)
-    return [_keys_values(block.attn2, text, bias=bias) for block in transformer.blocks]
+    # See text_projection.py.
+    joint = getattr(transformer, "text_projection", None)
+    pairs = (
+        [_keys_values(block.attn2, text) for block in transformer.blocks] if joint is None else joint.keys_values(text)
+    )
+    return [TextKeysValues(key, value, bias) for key, value in pairs]
 
 
-def _keys_values(attention: WanAttention, text: torch.Tensor, *, bias: torch.Tensor) -> TextKeysValues:
+def _keys_values(attention: WanAttention, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     key = attention.norm_k(attention.to_k(text))
     value = attention.to_v(text)
     heads = (attention.heads, -1)
-    return TextKeysValues(
-        key=key.unflatten(2, heads).transpose(1, 2).contiguous(),
-        value=value.unflatten(2, heads).transpose(1, 2).contiguous(),
-        bias=bias,
-    )
+    return key.unflatten(2, heads).transpose(1, 2).contiguous(), value.unflatten(2, heads).transpose(1, 2).contiguous()
 
 
 def _fold_padding(rows: list[torch.Tensor], *, max_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
