@@ -1,14 +1,13 @@
 """The denoiser in training: a small WanTransformer3DModel, its start, and exact short text blocks."""
 
 import math
-from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
+from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
-from model.tiny.precision import IS_BF16_FAST
+from model.tiny.layers import use_training_layers
 
 HEADS, HEAD_WIDTH = 4, 32
 CONFIG = {
@@ -48,13 +47,8 @@ def new_denoiser() -> WanTransformer3DModel:
 
 
 def for_training(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
-    """Give every cross-attention the pad bias, and bf16 products where the processor is fast at them."""
-    for block in transformer.blocks:
-        block.attn2.set_processor(_BiasedCrossAttention())
-        if IS_BF16_FAST:
-            for module in block.modules():
-                if isinstance(module, nn.Linear):
-                    module.forward = _Bf16Product(module)  # type: ignore[method-assign, assignment]
+    """Its blocks with the layers that training runs; every cross-attention then needs set_pad_bias()."""
+    use_training_layers(transformer)
     return transformer
 
 
@@ -72,50 +66,6 @@ def pad_bias(mask: Tensor) -> Tensor:
     length = mask.sum(1, keepdim=True)
     weight = torch.log((TEXT_TOKENS - length).float() / (mask.shape[1] - length).float())
     return torch.where(mask > 0, torch.zeros(()), weight)[:, None, None]
-
-
-class _BiasedCrossAttention(WanAttnProcessor):
-    bias: Tensor | None = None
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        rotary_emb: Any = None,
-    ) -> Tensor:
-        return super().__call__(attn, hidden_states, encoder_hidden_states, self.bias, rotary_emb)
-
-
-class _Bf16Product:
-    """A linear layer's forward: fp32 in and out, its three matrix products in bf16."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        self._linear = linear
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return _bf16_linear(x, self._linear.weight, self._linear.bias)
-
-
-class _Bf16Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows, columns = x.reshape(-1, x.shape[-1]).bfloat16(), weight.bfloat16()
-        ctx.save_for_backward(rows, columns)
-        ctx.shape = x.shape
-        return (rows @ columns.t()).float().add_(bias).view(*x.shape[:-1], -1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, columns = ctx.saved_tensors
-        flat = gradient.reshape(-1, gradient.shape[-1])
-        narrow = flat.bfloat16()
-        return (narrow @ columns).float().view(ctx.shape), (narrow.t() @ rows).float(), flat.sum(0)
-
-
-def _bf16_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _Bf16Linear.apply(x, weight, bias)
 
 
 # Preferred (frame, row, column) offsets of the heads; None: no preference along that axis, or for the whole head.

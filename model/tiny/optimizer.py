@@ -8,6 +8,8 @@ from model.tiny.precision import PRODUCT_DTYPE
 
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 MOMENTUM = 0.95
+AT_A_TIME = 8
+"""Matrices that a core's cache holds through all iterations."""
 # Coefficients of the quintic Newton-Schulz iteration that Muon was published with.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
@@ -82,8 +84,13 @@ def _orthogonalise(matrices: Tensor) -> Tensor:
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if is_tall else matrices
     x = (x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-8)).to(PRODUCT_DTYPE)
+    x = torch.cat([_iterate(part) for part in x.split(AT_A_TIME)]).float()
+    return x.transpose(1, 2) if is_tall else x
+
+
+def _iterate(x: Tensor) -> Tensor:
+    """x <- a x + (b x x' + c (x x')²) x, five times."""
     for _ in range(5):
         gram = x @ x.transpose(1, 2)
-        x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
-    x = x.float()
-    return x.transpose(1, 2) if is_tall else x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return x

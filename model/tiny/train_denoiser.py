@@ -13,6 +13,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
+from model.text import KEYS_AT_A_TIME
 from model.tiny.captions import NEGATIVE_PROMPTS, describe_shown
 from model.tiny.denoiser import for_training, new_denoiser, pad_bias, set_pad_bias
 from model.tiny.latents import LatentSet
@@ -63,8 +64,9 @@ class _Reader:
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Embeddings with at least one zero pad a row, and the pads' logit bias  # b n c, b 1 1 n"""
         embeds, mask = embed(self._encoder, self._tokenizer, texts)
-        mask = F.pad(mask, (0, 1))
-        return F.pad(embeds, (0, 0, 0, 1)) * mask[..., None], pad_bias(mask)
+        num_pads = KEYS_AT_A_TIME - mask.shape[1] % KEYS_AT_A_TIME
+        mask = F.pad(mask, (0, num_pads))
+        return F.pad(embeds, (0, 0, 0, num_pads)) * mask[..., None], pad_bias(mask)
 
 
 def _train_shared(rank: int, work_dir: str, num_steps: int) -> None:

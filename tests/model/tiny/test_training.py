@@ -17,7 +17,14 @@ from model.tiny.denoiser import TEXT_TOKENS, new_denoiser, pad_bias, set_pad_bia
 from model.tiny.latents import COLOUR_JITTER, _jitter
 from model.tiny.optimizer import MuonWithAdamW, _orthogonalise, _orthogonalise_together
 from model.tiny.plan import FULL
-from model.tiny.ranks import NUM_RANKS, MovingAverage, Progress, run_ranks
+from model.tiny.ranks import (
+    NUM_RANKS,
+    MovingAverage,
+    Progress,
+    average_gradients,
+    clip_gradients,
+    run_ranks,
+)
 from model.tiny.render import render
 from model.tiny.train import STAGES
 from model.tiny.train_denoiser import sample_sigmas
@@ -186,3 +193,32 @@ def test_a_killed_training_run_goes_on_and_ends_in_a_folder_that_diffusers_loads
     frames = pipeline("a red star", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert frames.shape == (1, 5, 64, 64, 3)
     assert for_training(pipeline.vae) is pipeline.vae
+
+
+def test_gradients_are_clipped_to_a_norm() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,), (2,))]
+    gradients = [torch.full_like(weight, 2.0) for weight in weights[:2]]
+    for weight, gradient in zip(weights, gradients, strict=False):
+        weight.grad = gradient.clone()
+
+    assert clip_gradients(weights, max_norm=1e9) == pytest.approx(2 * 17**0.5)
+    assert all(torch.equal(weight.grad, gradient) for weight, gradient in zip(weights, gradients, strict=False))
+    clip_gradients(weights, max_norm=0.5)
+    assert float(torch.cat([weight.grad.flatten() for weight in weights[:2]]).norm()) == pytest.approx(0.5, rel=1e-4)
+    # A parameter that took no part.
+    assert weights[2].grad is None
+
+
+def _average_on_a_rank(rank: int, folder: str) -> None:
+    weight = torch.nn.Parameter(torch.zeros(4))
+    weight.grad = torch.full((4,), 3.0 + 2 * rank)
+    norm = average_gradients([weight], max_norm=4.0)
+    torch.save((norm, weight.grad), Path(folder) / f"{rank}.pt")
+
+
+def test_gradients_of_ranks_are_averaged_before_they_are_clipped(tmp_path: Path) -> None:
+    run_ranks(_average_on_a_rank, str(tmp_path))
+    for rank in range(NUM_RANKS):
+        norm, gradient = torch.load(tmp_path / f"{rank}.pt")
+        assert norm == pytest.approx(8.0)
+        torch.testing.assert_close(gradient, torch.full((4,), 2.0))
