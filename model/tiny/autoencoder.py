@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanRMS_norm
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanResample, WanRMS_norm
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 CONFIG = {
     "base_dim": 8,
@@ -32,12 +33,14 @@ def new_autoencoder() -> AutoencoderKLWan:
 
 
 def for_training(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Teach the vae's resamplers to take a whole clip when no feature cache is given, and its norms to be quick."""
+    """Teach the vae's resamplers to take a whole clip when no feature cache is given, and its layers to be quick."""
     for module in vae.modules():
         if isinstance(module, WanResample):
             module.forward = MethodType(_resample, module)
         elif isinstance(module, WanRMS_norm):
             module.forward = MethodType(_normalise, module)
+        elif isinstance(module, WanCausalConv3d):
+            module.forward = MethodType(_convolve, module)
     return vae
 
 
@@ -94,6 +97,20 @@ def _resample(self: WanResample, x: Tensor, feat_cache: object = None, feat_idx:
     return x
 
 
+def _convolve(self: WanCausalConv3d, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
+    """Pads in time alone, and what the product is computed in: the convolution pads in space by itself."""
+    if cache_x is not None:
+        return WanCausalConv3d.forward(self, x, cache_x)
+    width, _, height, _, num_before, _ = self._padding
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
+    if num_before:
+        b, c, _, h, w = x.shape
+        before = x.new_zeros(b, c, num_before, h, w).contiguous(memory_format=torch.channels_last_3d)
+        x = torch.cat([before, x], dim=2)
+    return F.conv3d(x, self.weight, self.bias, self.stride, (0, height, width), self.dilation)
+
+
 def _normalise(self: WanRMS_norm, x: Tensor) -> Tensor:
     y: Tensor = _ChannelNorm.apply(x, self.gamma)
     return y
@@ -102,27 +119,28 @@ def _normalise(self: WanRMS_norm, x: Tensor) -> Tensor:
 class _ChannelNorm(torch.autograd.Function):
     """Wan's norm over channels, in float32: every pixel at a root mean square of one, then scaled; x b c ….
 
-    Sums over channels are matrix products with ones: PyTorch's reduction over so few neighbours is slow.
+    Sums over channels, and what spreads over them, are matrix products: PyTorch is slow along so short an axis.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor) -> Tensor:
         pixels, scale = _pixels(x), gamma.flatten()
-        squares = pixels.square().mv(torch.ones_like(scale)).clamp_min(SMALLEST_SQUARE)
-        inverse = (squares / len(scale)).rsqrt()
-        ctx.save_for_backward(pixels, scale, inverse)
+        squares = pixels.square().mv(torch.ones_like(scale)).clamp_min_(SMALLEST_SQUARE)
+        inverse = squares.div_(len(scale)).rsqrt_()
+        factor = inverse[:, None] @ scale[None]
+        ctx.save_for_backward(pixels, scale, inverse, factor)
         ctx.shape = gamma.shape
-        return _channels(pixels * inverse[:, None] * scale, like=x)
+        return _channels(pixels * factor, like=x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        pixels, scale, inverse = ctx.saved_tensors
+        pixels, scale, inverse, factor = ctx.saved_tensors
         rows = _pixels(gradient)
         product = rows * pixels
         # y = gamma x / r, r² = mean(x²): dx = (gamma g - x mean(gamma g x) / r²) / r
-        along = product.mv(scale) * inverse.square() / len(scale)
-        change = torch.addcmul(rows * scale, pixels, along[:, None], value=-1).mul_(inverse[:, None])
-        return _channels(change, like=gradient), (product.t() @ inverse).view(ctx.shape)
+        along = product.mv(scale) * inverse**3 / -len(scale)
+        change = (along[:, None] @ torch.ones_like(scale)[None]).mul_(pixels).addcmul_(rows, factor)
+        return _channels(change, like=gradient), product.t().mv(inverse).view(ctx.shape)
 
 
 SMALLEST_SQUARE = 1e-24
