@@ -1,7 +1,9 @@
 """From denoised requests to frames: several small videos as one tensor, each with its own progress and its own end."""
 
 import contextlib
+import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from model.request import Request
 from model.shapes import CheckpointShape
 from model.stepper import out_of_memory
 from model.vae import decode_stack
+from model.vae_layers import has_own_layers
+
+log = logging.getLogger(__name__)
 
 STACK_BYTES = 1 << 29
 """Of decodes that go together: more of them would save no more time, only memory."""
@@ -37,12 +42,12 @@ class Decode:
     frames: Future[Frames] = field(default_factory=Future, init=False)
 
 
-def stacks_of(decodes: Sequence[Decode], *, shape: CheckpointShape, device: torch.device) -> list[list[Decode]]:
-    """Which decodes go together: on a CPU those of one size, as many as STACK_BYTES hold; elsewhere each by itself.
+def stacks_of(decodes: Sequence[Decode], *, shape: CheckpointShape, vae: AutoencoderKLWan) -> list[list[Decode]]:
+    """Which decodes go together: those of one size, as many as STACK_BYTES hold, where that changes no bit.
 
-    A small video's layers are too small for two threads, and calling them takes as long as what they compute.
+    That is on a CPU, where small layers take as long to call as to compute. Elsewhere each goes by itself.
     """
-    if device.type != "cpu":
+    if not has_own_layers(vae):
         return [[decode] for decode in decodes]
     stacks: dict[tuple[torch.Size, int], list[Decode]] = {}
     num_before: dict[torch.Size, int] = {}
@@ -59,27 +64,46 @@ def decode_together(vae: AutoencoderKLWan, stack: Sequence[Decode]) -> None:
 
     The pixels are those of a decode alone, bit by bit. Where the stack fails each is decoded again by itself.
     """
-    wanted = [run for run in map(_Run, stack) if not run.has_ended]
+    _decode(vae, [_Run(decode) for decode in stack])
+
+
+def _decode(vae: AutoencoderKLWan, runs: Sequence["_Run"]) -> None:
+    wanted = [run for run in runs if not run.has_ended]
     if not wanted:
         return
     try:
-        for chunks in decode_stack(vae, torch.cat([run.decode.request.latents for run in wanted])):
+        for chunks in _chunks(vae, wanted):
             for run, chunk in zip(wanted, chunks, strict=True):
                 run.take(chunk)
             if all(run.has_ended for run in wanted):
                 return
     except Exception as e:  # noqa: BLE001  whoever asks for the result gets it
-        error = e
+        error = _without_tensors(e)
     else:
         for run in wanted:
             run.finish()
         return
-    # Out of the except block: its traceback would keep the failed stack's tensors alive.
+    if len(wanted) == 1:
+        wanted[0].fail(error)
+        return
+    log.warning("%d videos could not be decoded together, each goes by itself: %s", len(wanted), error)
     for run in wanted:
-        if len(wanted) == 1:
-            run.fail(error)
-        elif not run.has_ended:
-            decode_together(vae, [run.decode])
+        run.begin_again()
+        _decode(vae, [run])
+
+
+@torch.inference_mode()
+def _chunks(vae: AutoencoderKLWan, runs: Sequence["_Run"]) -> Iterator[NDArray[np.uint8]]:
+    yield from decode_stack(vae, torch.cat([run.decode.request.latents for run in runs]))
+
+
+def _without_tensors(error: Exception) -> Exception:
+    """Without what the functions in its traceback held: the failed decode's memory, which others need."""
+    if isinstance(error, torch.OutOfMemoryError):
+        # Where it happened says nothing, and clear_frames() leaves what closures hold.
+        return error.with_traceback(None)
+    traceback.clear_frames(error.__traceback__)
+    return error if error.__traceback__ is None else error.with_traceback(error.__traceback__.tb_next)
 
 
 class _Run:
@@ -89,6 +113,7 @@ class _Run:
         self.decode = decode
         self._started = time.monotonic()
         self._chunks: list[NDArray[np.uint8]] = []
+        self._frames_told = 0
         with self._failing():
             if not decode.request.is_denoised:
                 raise ValueError(f"{decode.request.remaining_steps} denoising steps remain: step() first.")
@@ -100,30 +125,48 @@ class _Run:
 
     def take(self, chunk: NDArray[np.uint8]) -> None:
         """chunk: f h w 3."""
-        if self.has_ended:
-            return
-        self._chunks.append(chunk)
-        decode = self.decode
+        if not self.has_ended:
+            self._chunks.append(chunk)
+            self._tell()
+
+    def _tell(self) -> None:
+        decode, completed_frames = self.decode, sum(map(len, self._chunks))
         with self._failing():
-            decode.on_progress(Progress.of(decode.request, completed_frames=sum(map(len, self._chunks))))
+            if completed_frames > self._frames_told:
+                decode.on_progress(Progress.of(decode.request, completed_frames=completed_frames))
+                self._frames_told = completed_frames
             stop_if(decode.should_cancel, decode.request)
+
+    def begin_again(self) -> None:
+        """From the first chunk. Progress is told from where it was on."""
+        self._chunks.clear()
 
     def finish(self) -> None:
         if self.has_ended:
             return
         request = self.decode.request
-        seconds = StageSeconds(
-            text=request.text_seconds,
-            denoise=request.denoise_seconds,
-            decode=time.monotonic() - self._started,
-        )
-        pixels = np.concatenate(self._chunks)
-        self.decode.frames.set_result(Frames(pixels=pixels, fps=request.params.fps, seconds=seconds))
+        with self._failing():
+            pixels = np.concatenate(self._chunks)
+            seconds = StageSeconds(
+                text=request.text_seconds,
+                denoise=request.denoise_seconds,
+                decode=time.monotonic() - self._started,
+            )
+            self.decode.frames.set_result(Frames(pixels=pixels, fps=request.params.fps, seconds=seconds))
 
     def fail(self, error: Exception) -> None:
+        """Where its callbacks have not ended it before."""
+        if self.has_ended:
+            return
         request = self.decode.request
         if isinstance(error, torch.OutOfMemoryError):
-            error = out_of_memory(request.params, request.latents.device, error)
+            translated = out_of_memory(request.params, request.latents.device, error)
+            translated.__cause__ = error
+            error = translated
+        self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        self._chunks.clear()
         self.decode.frames.set_exception(error)
 
     @contextlib.contextmanager
@@ -132,4 +175,4 @@ class _Run:
         try:
             yield
         except Exception as e:  # noqa: BLE001  whoever asks for the result gets it
-            self.decode.frames.set_exception(e)
+            self._end(e)

@@ -234,13 +234,12 @@ class Engine:
         [frames] = self.decode_all([Decode(request, on_progress, should_cancel)])
         return frames.result()
 
-    @torch.inference_mode()
     def decode_all(self, decodes: Sequence[Decode]) -> list[Future[Frames]]:
         """Every outcome, in order. Each has the pixels of a decode alone; on a CPU small videos go together.
 
         What a decode raises, OutOfMemory, Cancelled or what its callbacks did, is in its own future alone.
         """
-        for stack in stacks_of(decodes, shape=self._shape, device=self.device):
+        for stack in stacks_of(decodes, shape=self._shape, vae=self._parts.vae):
             decode_together(self._parts.vae, stack)
         return [decode.frames for decode in decodes]
 

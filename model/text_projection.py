@@ -10,6 +10,9 @@ from diffusers import WanTransformer3DModel
 from model.attention import inverse_size, lay_together, norm_eps
 from model.linear_layers import linear
 
+JOINT_BYTES = 1 << 26
+"""Of weights that are worth laying together."""
+
 
 class TextProjection:
     """Takes over the cross-attentions' weights: they become parts of its own, in the same place for good.
@@ -42,5 +45,11 @@ class TextProjection:
 
 
 def join_text_projections(transformer: WanTransformer3DModel) -> None:
-    """For float32 on a CPU, and weights that are only ever overwritten in place."""
+    """For float32 on a CPU, and weights that are only ever overwritten in place. Nothing where those are large:
+
+    there products take longer than calls, and laying the weights together needs them twice.
+    """
+    width = transformer.blocks[0].attn2.to_k.weight
+    if 2 * len(transformer.blocks) * width.nbytes > JOINT_BYTES:
+        return
     transformer.text_projection = TextProjection(transformer)

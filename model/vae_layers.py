@@ -1,8 +1,8 @@
 """The decoder's layers on a CPU: diffusers' weights and arithmetic, four times as fast.
 
 PyTorch takes oneDNN for a convolution only where it looks large enough to be worth it, which one video's is not, and
-sums squares over channels fastest where those lie side by side. Which kernels run depends on nothing but the size of
-a frame: a video gets the same bits whatever others are decoded with it.
+sums squares over channels fastest where those lie side by side. Nothing here is chosen by how many videos there are:
+each gets the same bits whatever others are decoded with it.
 """
 
 import itertools
@@ -40,6 +40,10 @@ def use_own_layers(vae: AutoencoderKLWan) -> None:
                 module.inplace = True
             case WanUpsample():
                 module.__class__ = Upsample
+
+
+def has_own_layers(vae: AutoencoderKLWan) -> bool:
+    return isinstance(vae.decoder.conv_in, CausalConvolution)
 
 
 class CausalConvolution(WanCausalConv3d):

@@ -138,7 +138,8 @@ class _ChannelNorm(torch.autograd.Function):
         rows = _pixels(gradient)
         product = rows * pixels
         # y = gamma x / r, r² = mean(x²): dx = (gamma g - x mean(gamma g x) / r²) / r
-        along = product.mv(scale) * inverse**3 / -len(scale)
+        # One by one: the cube of what an empty pixel has would be infinite.
+        along = product.mv(scale).mul_(inverse).mul_(inverse).mul_(inverse).div_(-len(scale))
         change = (along[:, None] @ torch.ones_like(scale)[None]).mul_(pixels).addcmul_(rows, factor)
         return _channels(change, like=gradient), product.t().mv(inverse).view(ctx.shape)
 

@@ -1,12 +1,15 @@
 """Videos decoded together get the very bits that they get alone, and one that ends early harms no other."""
 
+import gc
 import itertools
-from collections.abc import Iterator
+import weakref
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from model import decoding
 from model.decoding import Decode, stacks_of
@@ -54,18 +57,22 @@ def test_videos_decoded_together_are_those_decoded_alone(
     engine: Engine, requests: list[Request], alone: list[np.ndarray]
 ) -> None:
     decodes = [Decode(request) for request in requests]
-    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, device=engine.device)] == [3, 2]
+    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, vae=engine._parts.vae)] == [3, 2]
 
     for future, pixels in zip(engine.decode_all(decodes), alone, strict=True):
         assert np.array_equal(future.result().pixels, pixels)
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("size", [(8, 6), (24, 16)], ids=["small frames", "large frames"])
 @torch.inference_mode()
-def test_not_even_the_rounding_of_floats_differs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_even_the_rounding_of_floats_differs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     """Pixels of 256 levels would hide it."""
     monkeypatch.setattr("model.vae._pixels", lambda chunk: chunk.clone())
     vae = engine._parts.vae
-    latents = torch.randn(5, 16, 3, 8, 6, generator=torch.Generator().manual_seed(1))
+    latents = torch.randn(3, 16, 2, *size, generator=torch.Generator().manual_seed(1))
 
     together = torch.cat(list(decoding.decode_stack(vae, latents)), dim=2)
 
@@ -111,26 +118,70 @@ def test_one_with_steps_left_is_refused_and_the_others_are_not(engine: Engine, r
     assert decoded.result().num_frames == 9
 
 
-def test_where_a_stack_does_not_fit_each_is_decoded_alone(
-    engine: Engine, requests: list[Request], alone: list[np.ndarray]
-) -> None:
-    def exhaust_memory(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if len(inputs[0]) > 1 or torch.equal(inputs[0], hopeless[0]):
+class MemoryThatEnds:
+    """In some of a decoder's chunks, counted from 1. What failed must be gone by the next one."""
+
+    def __init__(self, vae: torch.nn.Module, *, chunks: Container[int]) -> None:
+        self.held: list[weakref.ref[torch.Tensor]] = []
+        self._num_chunks = 0
+        self._failing = chunks
+        # Behind a part of the decoder's layers, which then hold memory of earlier frames.
+        self._hook = vae.decoder.norm_out.register_forward_pre_hook(self._exhaust)
+
+    def _exhaust(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._num_chunks += 1
+        assert all(tensor() is None for tensor in self.held)
+        if self._num_chunks in self._failing:
+            self.held.append(weakref.ref(inputs[0]))
             raise torch.OutOfMemoryError("no memory")
 
-    hopeless: list[torch.Tensor] = []
-    vae = engine._parts.vae
-    watch = vae.decoder.conv_in.register_forward_pre_hook(lambda _module, inputs: hopeless.append(inputs[0]))
-    engine.decode(requests[2])
-    watch.remove()
-    hook = vae.decoder.conv_in.register_forward_pre_hook(exhaust_memory)
+    def remove(self) -> None:
+        self._hook.remove()
 
-    first, second, third = engine.decode_all([Decode(request) for request in requests[::2]])
-    hook.remove()
+
+def test_where_a_stack_does_not_fit_each_is_decoded_alone(
+    engine: Engine, requests: list[Request], alone: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[int] = []
+    # The second of the three together, then the first of the three that the second video has alone.
+    memory = MemoryThatEnds(engine._parts.vae, chunks={2, 6})
+    gc.disable()
+    try:
+        first, second, third = engine.decode_all(
+            [
+                Decode(requests[0], on_progress=lambda progress: told.append(progress.completed_frames)),
+                *map(Decode, (requests[2], requests[4])),
+            ]
+        )
+        assert len(memory.held) == 2
+        assert all(tensor() is None for tensor in memory.held)
+    finally:
+        gc.enable()
+        memory.remove()
 
     assert np.array_equal(first.result().pixels, alone[0])
     assert isinstance(second.exception(), OutOfMemory)
+    assert isinstance(second.exception().__cause__, torch.OutOfMemoryError)
     assert np.array_equal(third.result().pixels, alone[4])
+    assert told == [1, 5, 9]
+    assert "3 videos could not be decoded together" in caplog.text
+
+
+def test_frames_that_do_not_fit_in_the_end_are_one_decodes_failure(
+    engine: Engine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(_chunks: list[np.ndarray]) -> np.ndarray:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(decoding.np, "concatenate", run_out)
+    outcomes = engine.decode_all([Decode(request) for request in requests])
+    assert all(isinstance(each.exception(), MemoryError) for each in outcomes)
+
+
+def test_callbacks_run_outside_of_inference_mode(engine: Engine, requests: list[Request]) -> None:
+    modes: list[bool] = []
+    engine.decode(requests[0], on_progress=lambda _: modes.append(torch.is_inference_mode_enabled()))
+    assert modes == [False] * 3
 
 
 def test_a_stack_is_no_larger_than_its_memory(
@@ -139,13 +190,16 @@ def test_a_stack_is_no_larger_than_its_memory(
     decodes = [Decode(request) for request in requests]
     [one, *_] = (decoding.decode_bytes(engine.shape, request.params) for request in requests)
     monkeypatch.setattr(decoding, "STACK_BYTES", 2 * one)
-    stacks = stacks_of(decodes, shape=engine.shape, device=engine.device)
+    stacks = stacks_of(decodes, shape=engine.shape, vae=engine._parts.vae)
     assert [[decodes.index(each) for each in stack] for stack in stacks] == [[0, 2], [1, 3], [4]]
 
     monkeypatch.setattr(decoding, "STACK_BYTES", 1)
-    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, device=engine.device)] == [1] * 5
+    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, vae=engine._parts.vae)] == [1] * 5
 
 
-def test_on_a_gpu_each_is_decoded_by_itself(engine: Engine, requests: list[Request]) -> None:
+def test_with_diffusers_own_layers_as_on_a_gpu_each_is_decoded_by_itself(
+    engine: Engine, requests: list[Request]
+) -> None:
+    stock = AutoencoderKLWan.from_config(engine._parts.vae.config)
     decodes = [Decode(request) for request in requests]
-    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, device=torch.device("cuda"))] == [1] * 5
+    assert [len(stack) for stack in stacks_of(decodes, shape=engine.shape, vae=stock)] == [1] * 5

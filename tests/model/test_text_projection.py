@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from model import text_projection
 from model.folder import open_folder
 from model.loader import Parts, load_parts
 from model.text import TextKeysValues, text_keys_values
@@ -61,6 +62,14 @@ def test_an_expert_that_moves_in_is_seen(parts: Parts, residency: str) -> None:
             found = keys_values(transformer, rows(8, 1))
         for ours, theirs in zip(found, keys_values(parts.experts[expert], rows(8, 1)), strict=True):
             assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_large_weights_stay_where_they_are(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer = parts.experts.high_noise
+    del transformer.text_projection
+    monkeypatch.setattr(text_projection, "JOINT_BYTES", 1000)
+    text_projection.join_text_projections(transformer)
+    assert not hasattr(transformer, "text_projection")
 
 
 def test_only_float32_on_a_cpu_is_joined() -> None:

@@ -69,6 +69,15 @@ def test_the_quick_norm_is_the_stock_one_and_so_are_its_gradients(memory_format:
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_an_empty_pixel_has_finite_gradients() -> None:
+    norm = WanRMS_norm(60, images=False)
+    for_training(torch.nn.ModuleList([norm]))  # type: ignore[arg-type]  # it looks at the modules inside
+    x = torch.zeros(1, 60, 1, 2, 2).requires_grad_()
+    norm(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def _orthogonalise_on_a_rank(rank: int, folder: str) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(4, 8, 16)
