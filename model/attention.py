@@ -15,8 +15,11 @@ from model.text import TextKeysValues
 
 def rotary_table(transformer: WanTransformer3DModel, latents: torch.Tensor) -> torch.Tensor:
     """The rotation of each token's feature pairs: 1 s 1 head_dim/2, complex64."""
-    cos, sin = transformer.rope(latents)
-    # Every angle stands twice in a row, once for each number of a pair.
+    return complex_rotation(*transformer.rope(latents))
+
+
+def complex_rotation(cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """From diffusers' table, 1 s 1 head_dim each, in which every angle stands twice, once for each number of a pair."""
     return torch.complex(cos[..., 0::2].float(), sin[..., 0::2].float())
 
 

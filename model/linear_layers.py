@@ -55,13 +55,14 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-_SLOPE = 2 * math.sqrt(2 / math.pi)
-_CUBIC = _SLOPE * 0.044715
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+GELU_CUBIC = GELU_SLOPE * 0.044715
+"""GELU in its tanh form is x sigmoid(slope x + cubic x³)."""
 
 
 def _gelu_(x: torch.Tensor) -> torch.Tensor:
     """GELU in its tanh form, in place: x * sigmoid(2 y) is x / 2 * (1 + tanh(y)), and exp takes a fourth of tanh."""
-    slope = torch.addcmul(constant(_SLOPE), x, x, value=_CUBIC)
+    slope = torch.addcmul(constant(GELU_SLOPE), x, x, value=GELU_CUBIC)
     return x.mul_(slope.mul_(x).sigmoid_())
 
 

@@ -4,7 +4,6 @@ A step spends most of its time not in matrix products but between them; what aut
 and GELU one by one is a function of its own here, with its derivative.
 """
 
-import math
 from types import MethodType
 from typing import Any
 
@@ -15,6 +14,8 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.attention import complex_rotation
+from model.linear_layers import GELU_CUBIC, GELU_SLOPE
 from model.tiny.precision import IS_BF16_FAST
 
 
@@ -43,9 +44,7 @@ class SelfAttention:
         rotary_emb: tuple[Tensor, Tensor],
     ) -> Tensor:
         query, key, value = _joint_linear(hidden_states, attn.to_q, attn.to_k, attn.to_v)
-        cos, sin = rotary_emb
-        # Every angle stands twice in a row, once for each number of a pair.
-        rotary = torch.complex(cos[..., 0::2].contiguous(), sin[..., 0::2].contiguous())
+        rotary = complex_rotation(*rotary_emb)
         query, key = _normalised(query, attn.norm_q, rotary), _normalised(key, attn.norm_k, rotary)
         return _attend(attn, query, key, value, None)
 
@@ -153,16 +152,12 @@ def _rotated(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotary).flatten(2)
 
 
-_SLOPE = 2 * math.sqrt(2 / math.pi)
-_CUBIC = _SLOPE * 0.044715
-
-
 class TanhGelu(torch.autograd.Function):
     """GELU in its tanh form is x s, s = sigmoid(u), u = a x + b x³: exp takes a fourth of tanh's time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        gate = torch.addcmul(x.new_tensor(_SLOPE), x, x, value=_CUBIC).mul_(x).sigmoid_()
+        gate = torch.addcmul(x.new_tensor(GELU_SLOPE), x, x, value=GELU_CUBIC).mul_(x).sigmoid_()
         ctx.save_for_backward(x, gate)
         return x * gate
 
@@ -170,6 +165,6 @@ class TanhGelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, gate = ctx.saved_tensors
         # s + x s (1 - s) u', and x u' = a x + 3 b x³
-        change = torch.addcmul(x.new_tensor(_SLOPE), x, x, value=3 * _CUBIC).mul_(x)
+        change = torch.addcmul(x.new_tensor(GELU_SLOPE), x, x, value=3 * GELU_CUBIC).mul_(x)
         change.addcmul_(change, gate, value=-1).add_(1)
         return change.mul_(gate).mul_(gradient)
