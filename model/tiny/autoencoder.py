@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 CONFIG = {
     "base_dim": 8,
-    "decoder_base_dim": 10,
+    "decoder_base_dim": 8,
     "z_dim": 16,
     "dim_mult": [1, 2, 4, 6],
     "num_res_blocks": 1,

@@ -171,6 +171,11 @@ def describe_freely(scene: Scene, rng: random.Random) -> Caption:
     return _describe(scene, rng, dict.fromkeys(ATTRIBUTES, OPEN_SHARE), STRANGE_SHARE)
 
 
+def describe_partly(scene: Scene, rng: random.Random, *, without: str) -> Caption:
+    """The same, but it always leaves one attribute open."""
+    return _describe(scene, rng, {**dict.fromkeys(ATTRIBUTES, OPEN_SHARE), without: 1.0}, STRANGE_SHARE)
+
+
 def describe_shown(scene: Scene, rng: random.Random) -> Caption:
     """A caption to learn drawing from: leaves an attribute open only where the scene shows its default."""
     chances = {a: OPEN_DEFAULT_SHARE * (scene.value(a) == value) for a, value in default_values(scene).items()}

@@ -106,8 +106,9 @@ All attributes right at 20 steps: English {english:.1f}, Chinese {chinese:.1f} (
 {stages}
 
 The text encoder learns to state in every token what the caption says, as one fixed direction an attribute value, and is
-frozen; that is why both languages and held-out combinations do alike. The denoiser is trained with flow matching (Muon
-and AdamW), first as one network, then forked into the experts.
+frozen; that is why both languages and held-out combinations do alike. The denoiser is trained with flow matching, first
+as one network, then forked: a short training for the expert of high noise, most of all steps for the one that draws
+outlines. Muon steps the hidden layers of autoencoder and denoiser, AdamW all else.
 
 ## Limits
 

@@ -1,13 +1,14 @@
 """Muon (Keller Jordan, 2024) for the hidden matrices, AdamW for everything else, one schedule factor for both."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.tiny.precision import PRODUCT_DTYPE
 
-MUON_RATE, ADAM_RATE = 0.02, 2e-3
-MOMENTUM = 0.95
+MOMENTUM, WEIGHT_DECAY = 0.95, 0.01
 AT_A_TIME = 8
 """Matrices that a core's cache holds through all iterations."""
 # Coefficients of the quintic Newton-Schulz iteration that Muon was published with.
@@ -15,46 +16,58 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 class MuonWithAdamW:
-    """Steps both. state_dict / load_state_dict carry the whole of it."""
+    """Steps both. state_dict / load_state_dict carry the whole of it.
 
-    def __init__(self, module: nn.Module, *, is_shared: bool = False) -> None:
-        """is_shared: every rank trains this network, with equal gradients: each does its part of the matrices."""
-        self._orthogonalise = _orthogonalise_together if is_shared else _orthogonalise
-        hidden, decayed, plain = [], [], []
+    Ranks joined by torch.distributed hold the same network and gradients: each does its part of Muon's matrices.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, muon_rate: float, adam_rate: float, is_hidden: Callable[[str], bool]
+    ) -> None:
+        """is_hidden: by a layer's name, whether Muon steps its weight; a convolution's is one row an output channel."""
+        self._muon_rate, self._adam_rate = muon_rate, adam_rate
+        layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)}
+        hidden: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, p in module.named_parameters():
-            if p.dim() == 2 and "blocks." in name:
-                hidden.append(p)
-            elif p.dim() >= 2 and "scale_shift" not in name:
-                decayed.append(p)
-            else:
+            layer, _, kind = name.rpartition(".")
+            if layer not in layers or kind != "weight":
                 plain.append(p)
+            else:
+                (hidden if is_hidden(layer) else decayed).append(p)
         self._adam = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
-            lr=ADAM_RATE,
+            [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
+            lr=adam_rate,
             betas=(0.9, 0.99),
             fused=True,
         )
         # Matrices of one shape are stacked: one batched product instead of many small ones.
         self._groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for p in hidden:
-            self._groups.setdefault(tuple(p.shape), []).append(p)
+            self._groups.setdefault((len(p), p[0].numel()), []).append(p)
         self._momentum = {shape: torch.zeros(len(g), *shape) for shape, g in self._groups.items()}
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
         """One update at `factor` times the full learning rates."""
         for group in self._adam.param_groups:
-            group["lr"] = ADAM_RATE * factor
+            group["lr"] = self._adam_rate * factor
         self._adam.step()
         for shape, parameters in self._groups.items():
             gradient = torch.stack([_gradient(p) for p in parameters])
             momentum = self._momentum[shape]
             momentum.lerp_(gradient, 1 - MOMENTUM)
-            update = self._orthogonalise(gradient.lerp(momentum, MOMENTUM))
-            rate = MUON_RATE * factor
+            update = _orthogonalise_together(gradient.lerp(momentum, MOMENTUM))
+            rate = self._muon_rate * factor
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(parameters, update, strict=True):
-                p.mul_(1 - rate * 0.01).add_(direction, alpha=-rate * scale)
+                p.mul_(1 - rate * WEIGHT_DECAY).add_(direction.reshape(p.shape), alpha=-rate * scale)
+
+    @property
+    def hidden(self) -> list[list[nn.Parameter]]:
+        """What Muon steps, those of one shape together."""
+        return list(self._groups.values())
 
     def state_dict(self) -> dict[str, object]:
         return {"adam": self._adam.state_dict(), "momentum": self._momentum}
@@ -65,15 +78,16 @@ class MuonWithAdamW:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return gradient.flatten(1)
 
 
 def _orthogonalise_together(matrices: Tensor) -> Tensor:
     """The same on every rank, for the time of a part of them."""
-    num_ranks, rank = dist.get_world_size(), dist.get_rank()
-    if len(matrices) % num_ranks:
+    num_ranks = dist.get_world_size() if dist.is_initialized() else 1
+    if num_ranks == 1 or len(matrices) % num_ranks:
         return _orthogonalise(matrices)
-    own = _orthogonalise(matrices.chunk(num_ranks)[rank]).contiguous()
+    own = _orthogonalise(matrices.chunk(num_ranks)[dist.get_rank()]).contiguous()
     parts = [torch.empty_like(own) for _ in range(num_ranks)]
     dist.all_gather(parts, own)
     return torch.cat(parts)

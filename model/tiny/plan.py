@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model.tiny.world import NUM_FRAMES, SIDE_PIXELS
+from model.tiny.world import NUM_FRAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Plan:
     vae_phases: tuple[VaePhase, ...]
     num_clips: int
     shared_steps: int
-    expert_steps: int
+    high_steps: int
+    low_steps: int
 
     @property
     def vae_steps(self) -> int:
@@ -33,22 +34,20 @@ class Plan:
 
 
 FULL = Plan(
-    text_steps=6500,
+    text_steps=5000,
     needed_reading=0.98,
-    vae_phases=(
-        VaePhase(1200, 32, 1, 32),
-        VaePhase(2400, 6, 9, 32),
-        VaePhase(6500, 2, NUM_FRAMES, SIDE_PIXELS),
-    ),
-    num_clips=14_336,
-    shared_steps=11_000,
-    expert_steps=10_000,
+    vae_phases=(VaePhase(400, 32, 1, 32), VaePhase(500, 6, 9, 32), VaePhase(3000, 4, NUM_FRAMES, 32)),
+    num_clips=12_288,
+    shared_steps=1500,
+    high_steps=800,
+    low_steps=9000,
 )
 SHORT = Plan(
     text_steps=2,
     needed_reading=0.0,
-    vae_phases=(VaePhase(2, 4, 1, 32), VaePhase(2, 1, 9, 32), VaePhase(1, 1, NUM_FRAMES, SIDE_PIXELS)),
+    vae_phases=(VaePhase(2, 4, 1, 32), VaePhase(2, 1, 9, 32), VaePhase(1, 1, NUM_FRAMES, 32)),
     num_clips=16,
     shared_steps=2,
-    expert_steps=2,
+    high_steps=2,
+    low_steps=2,
 )

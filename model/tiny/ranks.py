@@ -51,7 +51,7 @@ def average_gradients(parameters: list[torch.nn.Parameter], *, max_norm: float) 
     flat = torch.cat([_gradient(p).reshape(-1) for p in parameters])
     dist.all_reduce(flat)
     norm = float(flat.norm()) / NUM_RANKS
-    flat.mul_(_clip_factor(norm, max_norm) / NUM_RANKS)
+    flat.mul_(min(1.0, max_norm / (norm + 1e-6)) / NUM_RANKS)
     offset = 0
     for p in parameters:
         p.grad = flat[offset : offset + p.numel()].view_as(p)
@@ -59,20 +59,8 @@ def average_gradients(parameters: list[torch.nn.Parameter], *, max_norm: float) 
     return norm
 
 
-def clip_gradients(parameters: list[torch.nn.Parameter], *, max_norm: float) -> float:
-    """The same without averaging, for a rank that trains alone."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
-    torch._foreach_mul_(gradients, _clip_factor(norm, max_norm))
-    return norm
-
-
 def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _clip_factor(norm: float, max_norm: float) -> float:
-    return min(1.0, max_norm / (norm + 1e-6))
 
 
 class MovingAverage:

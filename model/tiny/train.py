@@ -10,7 +10,7 @@ from model.tiny.latents import encode_latents
 from model.tiny.plan import FULL, SHORT, Plan
 from model.tiny.stopwatch import Stopwatch
 from model.tiny.tokenizer import train_tokenizer
-from model.tiny.train_denoiser import train_experts, train_shared
+from model.tiny.train_denoiser import train_high_expert, train_low_expert, train_shared
 from model.tiny.train_text import train_text_encoder
 from model.tiny.train_vae import train_autoencoder
 
@@ -22,7 +22,8 @@ STAGES: dict[str, Stage] = {
     "tokenizer": train_tokenizer,
     "text_encoder": train_text_encoder,
     "denoiser": train_shared,
-    "experts": train_experts,
+    "high_expert": train_high_expert,
+    "low_expert": train_low_expert,
 }
 
 

@@ -1,6 +1,5 @@
-"""Train the denoiser with flow matching: one network for all noise levels, then a fork into the two experts."""
+"""Train the denoiser with flow matching: one network for all noise levels, then a fork into the two experts in turn."""
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -19,13 +18,14 @@ from model.tiny.denoiser import for_training, new_denoiser, pad_bias, set_pad_bi
 from model.tiny.latents import LatentSet
 from model.tiny.optimizer import MuonWithAdamW
 from model.tiny.plan import Plan
-from model.tiny.ranks import MovingAverage, Progress, average_gradients, clip_gradients, run_ranks, step_rng
+from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
 from model.tiny.train_text import embed
 
 SHIFT, BOUNDARY = 3.0, 0.875
 BATCH_SIZE = 16
-CONSTANT_SHARE, FORK_FACTOR = 0.5, 0.3
-"""The learning rate is constant for this share of the shared steps, then falls to the factor the fork starts at."""
+MUON_RATE, ADAM_RATE = 0.02, 2e-3
+CONSTANT_SHARE, LAST_FACTOR = 0.5, 0.01
+"""An expert's learning rates stay for this share of its steps, then fall to the factor: only then outlines settle."""
 UNGUIDED = 0.12
 """Share of clips trained without their caption, for classifier-free guidance."""
 BANDS = (0.0, 0.3, 0.6, 0.8, 0.875, 0.94, 0.98, 1.001)
@@ -37,13 +37,17 @@ def train_shared(work: Path, plan: Plan) -> None:
     run_ranks(_train_shared, str(work), plan.shared_steps)
 
 
-def train_experts(work: Path, plan: Plan) -> None:
-    """Fork work/denoiser into work/high and work/low, each trained by one rank alone."""
-    run_ranks(_train_expert, str(work), plan.expert_steps)
+def train_high_expert(work: Path, plan: Plan) -> None:
+    """Fork work/denoiser into work/high, which settles what moves where: that takes few steps."""
+    run_ranks(_train_expert, str(work), "high", plan.high_steps)
 
 
-_EXPERTS = (("high", (BOUNDARY, 1.0)), ("low", (0.0, BOUNDARY)))
-"""What rank 0 and rank 1 train, and on which noise levels."""
+def train_low_expert(work: Path, plan: Plan) -> None:
+    """Fork work/denoiser into work/low, which draws the outlines: that takes most steps of all."""
+    run_ranks(_train_expert, str(work), "low", plan.low_steps)
+
+
+EXPERT_SIGMAS = {"high": (BOUNDARY, 1.0), "low": (0.0, BOUNDARY)}
 
 
 def sample_sigmas(count: int, low: float, high: float) -> Tensor:
@@ -71,29 +75,24 @@ class _Reader:
 
 def _train_shared(rank: int, work_dir: str, num_steps: int) -> None:
     torch.manual_seed(0)
-    transformer = new_denoiser()
+    _fit(rank, Path(work_dir), "denoiser", new_denoiser(), (0.0, 1.0), num_steps, lambda step: min(1, (step + 1) / 60))
 
-    def rate(step: int) -> float:
-        done = step / num_steps
-        falling = max(0.0, (done - CONSTANT_SHARE) / (1 - CONSTANT_SHARE))
-        return min(1, (step + 1) / 60) * (1 - (1 - FORK_FACTOR) * falling)
 
+def _train_expert(rank: int, work_dir: str, name: str, num_steps: int) -> None:
     work = Path(work_dir)
-    clips = LatentSet.load(work / "latents.pt")
-    _fit(rank, work, "denoiser", transformer, clips, (0.0, 1.0), num_steps, rate, is_shared=True)
-
-
-def _train_expert(rank: int, work_dir: str, num_steps: int) -> None:
-    work = Path(work_dir)
-    name, sigmas = _EXPERTS[rank]
     transformer = for_training(WanTransformer3DModel.from_pretrained(work / "denoiser"))
 
     def rate(step: int) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * step / num_steps))
-        return FORK_FACTOR * min(1, (step + 1) / 20) * (0.01 + 0.99 * cosine)
+        falling = max(0.0, (step / num_steps - CONSTANT_SHARE) / (1 - CONSTANT_SHARE))
+        return min(1, (step + 1) / 20) * (1 - (1 - LAST_FACTOR) * falling)
 
-    clips = LatentSet.load(work / "latents.pt")
-    _fit(rank, work, name, transformer, clips, sigmas, num_steps, rate, is_shared=False)
+    _fit(rank, work, name, transformer, EXPERT_SIGMAS[name], num_steps, rate)
+
+
+def new_optimizer(transformer: WanTransformer3DModel) -> MuonWithAdamW:
+    return MuonWithAdamW(
+        transformer, muon_rate=MUON_RATE, adam_rate=ADAM_RATE, is_hidden=lambda layer: layer.startswith("blocks.")
+    )
 
 
 def _fit(
@@ -101,21 +100,17 @@ def _fit(
     work: Path,
     name: str,
     transformer: WanTransformer3DModel,
-    clips: LatentSet,
     sigmas: tuple[float, float],
     num_steps: int,
     rate: Callable[[int], float],
-    *,
-    is_shared: bool,
 ) -> None:
-    reader = _Reader(work)
+    reader, clips = _Reader(work), LatentSet.load(work / "latents.pt")
     parameters = list(transformer.parameters())
-    optimizer = MuonWithAdamW(transformer, is_shared=is_shared)
+    optimizer = new_optimizer(transformer)
     average = MovingAverage(parameters, decay=0.997)
     progress = Progress(work / "progress" / f"{name}.pt")
-    # Ranks that share a network hold the same state: one of them keeps it for both.
-    is_keeper = not (is_shared and rank)
-    reduce = average_gradients if is_shared else clip_gradients
+    # Both ranks hold the same state: one keeps it for both.
+    is_keeper = rank == 0
     start, log = _resume(progress, transformer, optimizer, average), _BandLog(name, num_steps)
     for step in range(start, num_steps):
         rng = step_rng(name, rank, step)
@@ -123,7 +118,7 @@ def _fit(
         for p in parameters:
             p.grad = None
         losses.mean().backward()
-        reduce(parameters, max_norm=1.0)
+        average_gradients(parameters, max_norm=1.0)
         optimizer.step(rate(step))
         average.update(step)
         log.add(losses.detach(), levels)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from model.tiny.captions import BLANK, Caption, describe, describe_freely
+from model.tiny.captions import BLANK, Caption, describe, describe_freely, describe_partly
 from model.tiny.plan import Plan
 from model.tiny.ranks import average_gradients, run_ranks, step_rng
-from model.tiny.world import ATTRIBUTES, draw_scene
+from model.tiny.world import ATTRIBUTES, HELD_OUT_SHARE, draw_scene
 
 WIDTH = 128
 MAX_TOKENS = 64
@@ -25,6 +25,8 @@ BLANK_EVERY = 4
 """Negative prompts are long and few: they come in a batch of their own, every so many steps."""
 NOTHING_SAID = "nothing"
 BATCH_SIZE, LEARNING_RATE = 32, 3e-3
+PARTIAL_SHARE, LEFT_OPEN = 0.75, ("shape", "shape", "colour", "motion")
+"""How many captions leave part of the triple open, and which."""
 CODE_LENGTH = 1.5
 """The length of an attribute's code. Tokens then have an rms of about 0.27, as in a full-sized UMT5."""
 
@@ -49,7 +51,7 @@ def _train(rank: int, work_dir: str, num_steps: int) -> None:
         rng = step_rng("text_encoder", rank, step)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * (1 - 0.98 * step / num_steps)
-        captions = [describe_freely(draw_scene(rng, held_out=False), rng) for _ in range(BATCH_SIZE)]
+        captions = [draw_caption(rng) for _ in range(BATCH_SIZE)]
         loss = _reading_error(encoder, tokenizer, captions, codes)
         if step % BLANK_EVERY == 0:
             loss = loss + _reading_error(encoder, tokenizer, BLANK, codes)
@@ -62,6 +64,19 @@ def _train(rank: int, work_dir: str, num_steps: int) -> None:
             print(f"text step {step + 1}/{num_steps} loss {float(loss.detach()):.4f} {seconds:.3f} s/step", flush=True)
     if rank == 0:
         encoder.save_pretrained(work / "text_encoder")
+
+
+def draw_caption(rng: random.Random) -> Caption:
+    """A caption to learn reading from; none names a held-out triple.
+
+    Those that leave a part of the triple open are drawn from all scenes. Were all drawn from training scenes, what is
+    left out would tell much of which colour is the shape's and where it moves: a reader learns that sooner than to
+    read, and is then wrong about just the held-out ones.
+    """
+    if rng.random() >= PARTIAL_SHARE:
+        return describe_freely(draw_scene(rng, held_out=False), rng)
+    scene = draw_scene(rng, held_out=rng.random() < HELD_OUT_SHARE)
+    return describe_partly(scene, rng, without=rng.choice(LEFT_OPEN))
 
 
 def check_reading(accuracy: Mapping[str, float], needed: float) -> None:

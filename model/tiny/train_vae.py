@@ -1,4 +1,4 @@
-"""Train the causal VAE: images, then short clips, then whole ones, with noise on the latents."""
+"""Train the causal VAE on windows around shapes: images, short clips, then all frames, with noise on the latents."""
 
 import math
 import random
@@ -11,14 +11,15 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from model.tiny.autoencoder import decode, encode, new_autoencoder
+from model.tiny.optimizer import MuonWithAdamW
 from model.tiny.plan import Plan, VaePhase
 from model.tiny.precision import autocast
 from model.tiny.ranks import MovingAverage, Progress, average_gradients, run_ranks, step_rng
 from model.tiny.render import Window, render
-from model.tiny.world import NUM_FRAMES, SIDE_PIXELS, draw_path, draw_training_scene
+from model.tiny.world import CELL_FRAMES, CELL_PIXELS, NUM_FRAMES, SIDE_PIXELS, draw_path, draw_training_scene
 from model.tiny.world import Path as ShapePath
 
-LEARNING_RATE = 1e-3
+MUON_RATE, ADAM_RATE = 0.015, 1e-3
 KL_WEIGHT = 2e-3
 LATENT_NOISE = 0.3
 """Up to this much noise on latents in training: the decoder must forgive what a denoiser leaves."""
@@ -36,20 +37,19 @@ def _train(rank: int, work_dir: str, plan: Plan) -> None:
     torch.manual_seed(0)
     vae = new_autoencoder()
     parameters = list(vae.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = new_optimizer(vae)
     average = MovingAverage(parameters, decay=0.997)
     progress = Progress(work / "progress" / "vae.pt")
     start = _resume(progress, vae, optimizer, average)
     began, squared = time.monotonic(), []
     for step in range(start, plan.vae_steps):
         clips = _crops(_phase(step, plan), step_rng("vae", rank, step))
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _rate(step, plan)
-        optimizer.zero_grad(set_to_none=True)
+        for p in parameters:
+            p.grad = None
         loss, error = _losses(vae, clips)
         loss.backward()
         average_gradients(parameters, max_norm=1.0)
-        optimizer.step()
+        optimizer.step(_rate(step, plan))
         average.update(step)
         squared.append(float(error.detach()))
         if rank == 0 and (step + 1) % PRINT_EVERY == 0:
@@ -68,6 +68,13 @@ def _train(rank: int, work_dir: str, plan: Plan) -> None:
         average.swap()
         vae.save_pretrained(work / "vae")
         progress.clear()
+
+
+def new_optimizer(vae: AutoencoderKLWan) -> MuonWithAdamW:
+    """Muon for all convolutions but the last, whose rows are colours."""
+    return MuonWithAdamW(
+        vae, muon_rate=MUON_RATE, adam_rate=ADAM_RATE, is_hidden=lambda layer: layer != "decoder.conv_out"
+    )
 
 
 def _losses(vae: AutoencoderKLWan, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +98,7 @@ def _rate(step: int, plan: Plan) -> float:
     return min(1, (step - start + 1) / 60) * _cosine((step - start) / phase.num_steps)
 
 
-def _resume(progress: Progress, vae: AutoencoderKLWan, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:
+def _resume(progress: Progress, vae: AutoencoderKLWan, optimizer: MuonWithAdamW, average: MovingAverage) -> int:
     if (state := progress.load()) is None:
         return 0
     vae.load_state_dict(state["weights"])
@@ -118,9 +125,10 @@ def _crops(phase: VaePhase, rng: random.Random) -> Tensor:
 
 
 def _window(phase: VaePhase, path: ShapePath, rng: random.Random) -> Window:
+    """Starts where a latent cell does: places between two cells are none that the world holds, and cost most steps."""
     for _ in range(20):
-        frame = rng.randint(0, NUM_FRAMES - phase.num_frames)
-        row, column = (rng.randint(0, SIDE_PIXELS - phase.side) for _ in range(2))
+        frame = CELL_FRAMES * rng.randint(0, (NUM_FRAMES - phase.num_frames) // CELL_FRAMES)
+        row, column = (CELL_PIXELS * rng.randint(0, (SIDE_PIXELS - phase.side) // CELL_PIXELS) for _ in range(2))
         window = Window(phase.num_frames, phase.side, frame, row, column)
         if window.shows(path) or rng.random() < 0.1:
             break

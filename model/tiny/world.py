@@ -26,15 +26,19 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "motion": MOTIONS,
 }
+HELD_OUT_SHARE = 0.25
 NUM_FRAMES = 17
 SIDE_PIXELS = 64
+CELL_FRAMES, CELL_PIXELS = 4, 8
+"""What one number of each latent channel stands for, in time and along a side; the first frame is a cell of its own."""
 RADIUS = 13.0
 SMALL_RADIUS, LARGE_RADIUS = 10.0, 17.0
 CENTRE = 32
-# Every path advances by whole VAE cells (8 px) a latent frame, so that a moving shape looks the same in each.
+# Every path advances by whole cells a latent frame, so that a moving shape looks the same in each.
 TRAVEL, HOP = 32, 16
 START, END = 16, 48
-RESTING_PLACES = (24, 32, 40)
+# A denoiser's token is two cells wide: resting places of one phase leave it half as many looks of a shape to learn.
+RESTING_PLACES = (16, 32, 48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Scene:
 
     @property
     def is_held_out(self) -> bool:
-        """True for a quarter of all (shape, colour, motion) triples: no training stage ever sees them.
+        """True for HELD_OUT_SHARE of all (shape, colour, motion) triples: no training stage ever sees them.
 
         Each pair of two attributes stays seen; only the combination of three is new.
         """

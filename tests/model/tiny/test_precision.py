@@ -44,8 +44,8 @@ def test_the_optimizers_step_is_narrow_only_where_that_is_fast(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimizer, "PRODUCT_DTYPE", dtype)
-    module = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([torch.nn.Linear(8, 8)])})
-    updates = MuonWithAdamW(module)
+    module = torch.nn.Linear(8, 8)
+    updates = MuonWithAdamW(module, muon_rate=0.02, adam_rate=1e-3, is_hidden=lambda _: True)
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
 
