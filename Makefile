@@ -76,7 +76,7 @@ validate-kubernetes: $(READY) ## KEDA's and the Prometheus operator's objects ag
 secrets: ## the secrets that docker-compose.yml and deploy/k8s want, in ./secrets; what is there stays
 	$(PYTHON) deploy/secrets.py secrets
 
-train-embedded: $(READY) ## make the embedded checkpoint from nothing (hours on two cores, see docs/decisions/0010; resumable)
+train-embedded: $(READY) ## make the embedded checkpoint from nothing (takes hours; resumable)
 	$(VENV)/bin/python -m model.tiny.train
 
 evaluate-embedded: $(READY) ## adherence of the embedded checkpoint on held-out prompts

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from model.tiny.precision import PRODUCT_DTYPE
 
@@ -64,11 +65,6 @@ class MuonWithAdamW:
             for p, direction in zip(parameters, update, strict=True):
                 p.mul_(1 - rate * WEIGHT_DECAY).add_(direction.reshape(p.shape), alpha=-rate * scale)
 
-    @property
-    def hidden(self) -> list[list[nn.Parameter]]:
-        """What Muon steps, those of one shape together."""
-        return list(self._groups.values())
-
     def state_dict(self) -> dict[str, object]:
         return {"adam": self._adam.state_dict(), "momentum": self._momentum}
 
@@ -85,12 +81,14 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 def _orthogonalise_together(matrices: Tensor) -> Tensor:
     """The same on every rank, for the time of a part of them."""
     num_ranks = dist.get_world_size() if dist.is_initialized() else 1
-    if num_ranks == 1 or len(matrices) % num_ranks:
+    if num_ranks == 1:
         return _orthogonalise(matrices)
-    own = _orthogonalise(matrices.chunk(num_ranks)[dist.get_rank()]).contiguous()
+    # Zeros stay zeros: they make the parts equally long.
+    padded = F.pad(matrices, (0, 0, 0, 0, 0, -len(matrices) % num_ranks))
+    own = _orthogonalise(padded.chunk(num_ranks)[dist.get_rank()]).contiguous()
     parts = [torch.empty_like(own) for _ in range(num_ranks)]
     dist.all_gather(parts, own)
-    return torch.cat(parts)
+    return torch.cat(parts)[: len(matrices)]
 
 
 def _orthogonalise(matrices: Tensor) -> Tensor:

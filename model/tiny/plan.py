@@ -1,4 +1,4 @@
-"""How long each stage of the training runs. The full plan makes what ships; the short one only proves the path."""
+"""How long each stage of the training runs. The full plan makes what can ship; the short one only proves the path."""
 
 from dataclasses import dataclass
 

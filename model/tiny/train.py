@@ -3,8 +3,10 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+from model.tiny import autoencoder, denoiser
 from model.tiny.export import export
 from model.tiny.latents import encode_latents
 from model.tiny.plan import FULL, SHORT, Plan
@@ -33,25 +35,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("model/embedded"), help="the finished checkpoint")
     parser.add_argument("--short", action="store_true", help="a few steps a stage: proves the path, draws noise")
     args = parser.parse_args()
-    for name, stage in STAGES.items():
-        _run(args.work, name, stage, "short" if args.short else "full")
+    name = "short" if args.short else "full"
+    _claim(args.work, name)
+    for stage in STAGES:
+        _run(args.work, stage, PLANS[name])
     export(args.work, args.out)
     print(f"checkpoint in {args.out}; next: make evaluate-embedded")
 
 
-def _run(work: Path, name: str, stage: Stage, plan: str) -> None:
-    """Run a stage unless its marker says that it is done; the marker holds the seconds it took, and by which plan."""
+def _claim(work: Path, name: str) -> None:
+    """Begin a training in the folder, or go on with the one it holds: only by the same plan, for the same networks."""
+    file, networks = work / "plan.json", {"autoencoder": autoencoder.CONFIG, "denoiser": denoiser.CONFIG}
+    plan = json.loads(json.dumps({"name": name, **asdict(PLANS[name]), **networks}))
+    if not file.exists() and not (work / "done").exists():
+        work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(plan))
+    held = json.loads(file.read_text()) if file.exists() else {"name": name}
+    if held["name"] != name:
+        raise SystemExit(f"{work} holds a {held['name']} training, this is a {name} one: give --work another folder.")
+    if held != plan:
+        raise SystemExit(f"{work} holds a training by another version's plan: remove it or give --work another folder.")
+
+
+def _run(work: Path, name: str, plan: Plan) -> None:
+    """Run a stage unless its marker says that it is done; the marker holds the seconds it took."""
     marker = work / "done" / f"{name}.json"
     if marker.exists():
-        if (done := json.loads(marker.read_text()).get("plan")) != plan:
-            raise SystemExit(f"{work} holds a {done} training, this is a {plan} one: give --work another folder.")
         print(f"{name}: done before", flush=True)
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: starts", flush=True)
     with Stopwatch(marker.with_suffix(".seconds")) as watch:
-        stage(work, PLANS[plan])
-    marker.write_text(json.dumps({"plan": plan, "seconds": round(watch.seconds)}))
+        STAGES[name](work, plan)
+    marker.write_text(json.dumps({"seconds": round(watch.seconds)}))
     print(f"{name}: {watch.seconds:.0f} s", flush=True)
 
 

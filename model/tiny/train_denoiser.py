@@ -23,6 +23,7 @@ from model.tiny.train_text import embed
 
 SHIFT, BOUNDARY = 3.0, 0.875
 BATCH_SIZE = 16
+EXPERT_SIGMAS = {"high": (BOUNDARY, 1.0), "low": (0.0, BOUNDARY)}
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 CONSTANT_SHARE, LAST_FACTOR = 0.5, 0.01
 """An expert's learning rates stay for this share of its steps, then fall to the factor: only then outlines settle."""
@@ -45,9 +46,6 @@ def train_high_expert(work: Path, plan: Plan) -> None:
 def train_low_expert(work: Path, plan: Plan) -> None:
     """Fork work/denoiser into work/low, which draws the outlines: that takes most steps of all."""
     run_ranks(_train_expert, str(work), "low", plan.low_steps)
-
-
-EXPERT_SIGMAS = {"high": (BOUNDARY, 1.0), "low": (0.0, BOUNDARY)}
 
 
 def sample_sigmas(count: int, low: float, high: float) -> Tensor:
@@ -109,8 +107,6 @@ def _fit(
     optimizer = new_optimizer(transformer)
     average = MovingAverage(parameters, decay=0.997)
     progress = Progress(work / "progress" / f"{name}.pt")
-    # Both ranks hold the same state: one keeps it for both.
-    is_keeper = rank == 0
     start, log = _resume(progress, transformer, optimizer, average), _BandLog(name, num_steps)
     for step in range(start, num_steps):
         rng = step_rng(name, rank, step)
@@ -122,16 +118,16 @@ def _fit(
         optimizer.step(rate(step))
         average.update(step)
         log.add(losses.detach(), levels)
-        if is_keeper and (step + 1) % PRINT_EVERY == 0:
+        if rank == 0 and (step + 1) % PRINT_EVERY == 0:
             log.print(step + 1)
-        if is_keeper and (step + 1) % SAVE_EVERY == 0:
+        if rank == 0 and (step + 1) % SAVE_EVERY == 0:
             progress.save(
                 step=step + 1,
                 weights=transformer.state_dict(),
                 optimizer=optimizer.state_dict(),
                 average=average.values,
             )
-    if is_keeper:
+    if rank == 0:
         average.swap()
         transformer.save_pretrained(work / name)
         progress.clear()

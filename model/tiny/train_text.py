@@ -17,7 +17,7 @@ from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 from model.tiny.captions import BLANK, Caption, describe, describe_freely, describe_partly
 from model.tiny.plan import Plan
 from model.tiny.ranks import average_gradients, run_ranks, step_rng
-from model.tiny.world import ATTRIBUTES, HELD_OUT_SHARE, draw_scene
+from model.tiny.world import ATTRIBUTES, draw_scene
 
 WIDTH = 128
 MAX_TOKENS = 64
@@ -69,14 +69,14 @@ def _train(rank: int, work_dir: str, num_steps: int) -> None:
 def draw_caption(rng: random.Random) -> Caption:
     """A caption to learn reading from; none names a held-out triple.
 
-    Those that leave a part of the triple open are drawn from all scenes. Were all drawn from training scenes, what is
-    left out would tell much of which colour is the shape's and where it moves: a reader learns that sooner than to
-    read, and is then wrong about just the held-out ones.
+    Where all three parts are named, the triples that are left out tell much of which colour is the shape's and where it
+    moves: a reader learns that sooner than to read, and is then wrong about just the held-out ones. Where the shape or
+    the motion is open, the others come together equally often.
     """
-    if rng.random() >= PARTIAL_SHARE:
-        return describe_freely(draw_scene(rng, held_out=False), rng)
-    scene = draw_scene(rng, held_out=rng.random() < HELD_OUT_SHARE)
-    return describe_partly(scene, rng, without=rng.choice(LEFT_OPEN))
+    scene = draw_scene(rng, held_out=False)
+    if rng.random() < PARTIAL_SHARE:
+        return describe_partly(scene, rng, without=rng.choice(LEFT_OPEN))
+    return describe_freely(scene, rng)
 
 
 def check_reading(accuracy: Mapping[str, float], needed: float) -> None:

@@ -125,7 +125,7 @@ def _crops(phase: VaePhase, rng: random.Random) -> Tensor:
 
 
 def _window(phase: VaePhase, path: ShapePath, rng: random.Random) -> Window:
-    """Starts where a latent cell does: places between two cells are none that the world holds, and cost most steps."""
+    """Starts at whole latent cells, and at a frame in which shapes are at whole ones: the world has no other looks."""
     for _ in range(20):
         frame = CELL_FRAMES * rng.randint(0, (NUM_FRAMES - phase.num_frames) // CELL_FRAMES)
         row, column = (CELL_PIXELS * rng.randint(0, (SIDE_PIXELS - phase.side) // CELL_PIXELS) for _ in range(2))

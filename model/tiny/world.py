@@ -26,7 +26,6 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "motion": MOTIONS,
 }
-HELD_OUT_SHARE = 0.25
 NUM_FRAMES = 17
 SIDE_PIXELS = 64
 CELL_FRAMES, CELL_PIXELS = 4, 8
@@ -52,7 +51,7 @@ class Scene:
 
     @property
     def is_held_out(self) -> bool:
-        """True for HELD_OUT_SHARE of all (shape, colour, motion) triples: no training stage ever sees them.
+        """True for a quarter of all (shape, colour, motion) triples: no training stage ever sees them.
 
         Each pair of two attributes stays seen; only the combination of three is new.
         """
