@@ -34,13 +34,13 @@ class Plan:
 
 
 FULL = Plan(
-    text_steps=5000,
+    text_steps=4500,
     needed_reading=0.98,
     vae_phases=(VaePhase(400, 32, 1, 32), VaePhase(500, 6, 9, 32), VaePhase(3000, 4, NUM_FRAMES, 32)),
     num_clips=12_288,
-    shared_steps=1500,
+    shared_steps=1_500,
     high_steps=800,
-    low_steps=9000,
+    low_steps=10_000,
 )
 SHORT = Plan(
     text_steps=2,
