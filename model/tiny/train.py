@@ -37,8 +37,8 @@ def main() -> None:
     args = parser.parse_args()
     name = "short" if args.short else "full"
     _claim(args.work, name)
-    for stage in STAGES:
-        _run(args.work, stage, PLANS[name])
+    for stage_name, stage in STAGES.items():
+        _run(args.work, stage_name, stage, PLANS[name])
     export(args.work, args.out)
     print(f"checkpoint in {args.out}; next: make evaluate-embedded")
 
@@ -57,7 +57,7 @@ def _claim(work: Path, name: str) -> None:
         raise SystemExit(f"{work} holds a training by another version's plan: remove it or give --work another folder.")
 
 
-def _run(work: Path, name: str, plan: Plan) -> None:
+def _run(work: Path, name: str, stage: Stage, plan: Plan) -> None:
     """Run a stage unless its marker says that it is done; the marker holds the seconds it took."""
     marker = work / "done" / f"{name}.json"
     if marker.exists():
@@ -66,7 +66,7 @@ def _run(work: Path, name: str, plan: Plan) -> None:
     marker.parent.mkdir(parents=True, exist_ok=True)
     print(f"{name}: starts", flush=True)
     with Stopwatch(marker.with_suffix(".seconds")) as watch:
-        STAGES[name](work, plan)
+        stage(work, plan)
     marker.write_text(json.dumps({"seconds": round(watch.seconds)}))
     print(f"{name}: {watch.seconds:.0f} s", flush=True)
 

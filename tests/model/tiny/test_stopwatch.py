@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.tiny.plan import Plan
+from model.tiny.plan import SHORT, Plan
 from model.tiny.stopwatch import Stopwatch
 from model.tiny.train import _run
 
@@ -50,9 +50,9 @@ def test_a_stage_that_fails_keeps_its_seconds_and_its_marker_tells_them_all(tmp_
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        _run(tmp_path, "stage", stage, "short")
+        _run(tmp_path, "stage", stage, SHORT)
     assert not (tmp_path / "done" / "stage.json").exists()
-    _run(tmp_path, "stage", stage, "short")
+    _run(tmp_path, "stage", stage, SHORT)
 
     assert len(tries) == 2
     assert json.loads((tmp_path / "done" / "stage.json").read_text())["seconds"] >= 2
