@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.tiny.precision import PRODUCT_DTYPE
+from model.tiny.ranks import gradient_of
 
 MOMENTUM, WEIGHT_DECAY = 0.95, 0.01
 AT_A_TIME = 8
@@ -56,7 +57,7 @@ class MuonWithAdamW:
             group["lr"] = self._adam_rate * factor
         self._adam.step()
         for shape, parameters in self._groups.items():
-            gradient = torch.stack([_gradient(p) for p in parameters])
+            gradient = torch.stack([gradient_of(p).flatten(1) for p in parameters])
             momentum = self._momentum[shape]
             momentum.lerp_(gradient, 1 - MOMENTUM)
             update = _orthogonalise_together(gradient.lerp(momentum, MOMENTUM))
@@ -71,11 +72,6 @@ class MuonWithAdamW:
     def load_state_dict(self, state: dict[str, object]) -> None:
         self._adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
         self._momentum = state["momentum"]  # type: ignore[assignment]
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    return gradient.flatten(1)
 
 
 def _orthogonalise_together(matrices: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def step_rng(stage: str, rank: int, step: int) -> random.Random:
 
 def average_gradients(parameters: list[torch.nn.Parameter], *, max_norm: float) -> float:
     """Average .grad over the ranks and clip it. Returns the norm before clipping."""
-    flat = torch.cat([_gradient(p).reshape(-1) for p in parameters])
+    flat = torch.cat([gradient_of(p).reshape(-1) for p in parameters])
     dist.all_reduce(flat)
     norm = float(flat.norm()) / NUM_RANKS
     flat.mul_(min(1.0, max_norm / (norm + 1e-6)) / NUM_RANKS)
@@ -59,7 +59,8 @@ def average_gradients(parameters: list[torch.nn.Parameter], *, max_norm: float) 
     return norm
 
 
-def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+def gradient_of(parameter: torch.nn.Parameter) -> Tensor:
+    """Zeros for a parameter that took no part."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
